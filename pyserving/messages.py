@@ -1,0 +1,45 @@
+"""All that a transport and a front end share: a call's context, its methods, and plain HTTP messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a front end may know of the call besides its body."""
+
+    deadline: float | None = None
+    """In `loop.time()` seconds; None: the client waits as long as it takes."""
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    method: str
+    path: str
+    """The target's path as sent, percent-escapes kept."""
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Method: TypeAlias = Callable[[Buffer, CallContext], Awaitable[bytes]]
+"""A unary gRPC method: request bytes in, answer bytes out; raises ServingError."""
+StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIterator[bytes]]
+"""A streaming gRPC method."""
+HttpHandler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
+"""Answers a request, or None: not mine."""

@@ -1,0 +1,131 @@
+"""Run plain functions in threads and land their results on the event loop: the only way work leaves the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+class Job(Generic[_T]):
+    """A function on its way through a thread. Awaiting it gives the function's result.
+
+    Giving up on a job (cancelling whoever awaits it) keeps it from starting when it has not yet; one that runs is
+    let run to its end, and its result is dropped.
+    """
+
+    __slots__ = ("_args", "_error", "_function", "_result", "future", "on_over")
+
+    def __init__(self, function: Callable[..., _T], args: tuple[Any, ...], future: asyncio.Future[_T]) -> None:
+        self._function = function
+        self._args = args
+        self._result: _T | None = None
+        self._error: BaseException | None = None
+        self.future = future
+        self.on_over: Callable[[], None] | None = None
+        """Called on the loop once no thread is in the function any more, whether anybody still waits or not."""
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        return self.future.__await__()
+
+    def run(self) -> None:
+        """In the thread."""
+        if self.future.cancelled():
+            return
+        try:
+            self._result = self._function(*self._args)
+        except BaseException as error:  # the loop side raises it where the job is awaited
+            self._error = error
+
+    def land(self) -> None:
+        """On the loop."""
+        if not self.future.done():
+            if self._error is not None:
+                self.future.set_exception(self._error)
+            else:
+                self.future.set_result(self._result)  # type: ignore[arg-type]  # a function that returned nothing gives None
+        if self.on_over is not None:
+            self.on_over()
+
+
+class Workers:
+    """A few threads that run plain functions for one loop.
+
+    Results gather in a deque and land together in one loop callback, so that a burst of short jobs costs one wake-up.
+    The flag that says a landing is on its way is safe because of the GIL; nothing else is shared.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        if threads < 1:
+            raise ValueError(f"Workers {name!r} need at least one thread; was {threads}")
+        self.name = name
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._over: deque[Job[Any]] = deque()
+        self._landing = False
+        self._open = False
+        self._unfinished = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._threads = [threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(threads)]
+
+    async def __aenter__(self) -> Workers:
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let what was submitted finish, then end the threads."""
+        self._open = False
+        await self._idle.wait()
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def submit(self, function: Callable[..., _T], *args: Any) -> Job[_T]:
+        """Queue `function(*args)` for a thread. Call on the loop."""
+        if not self._open:
+            raise RuntimeError(f"Workers {self.name!r} are closed")
+        job = Job(function, args, self._loop.create_future())
+        self._unfinished += 1
+        self._idle.clear()
+        self._jobs.put(job)
+        return job
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs submitted and not over yet."""
+        return self._unfinished
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+            self._over.append(job)
+            if not self._landing:
+                self._landing = True
+                try:
+                    self._loop.call_soon_threadsafe(self._land)
+                except RuntimeError:  # the loop has gone: the process is on its way out and nobody waits
+                    return
+
+    def _land(self) -> None:
+        self._landing = False
+        while self._over:
+            job = self._over.popleft()
+            self._unfinished -= 1
+            try:
+                job.land()
+            except Exception:  # one job's observer must not keep the others from landing
+                _log.exception("A result could not be handed over")
+        if not self._unfinished:
+            self._idle.set()
