@@ -1,0 +1,25 @@
+"""ModelSpec between its proto and the value the core understands."""
+
+from __future__ import annotations
+
+from pyserving import protos
+from pyserving.types import ModelSpec, ServableId
+
+
+def decode(proto: protos.ModelSpec) -> ModelSpec:
+    """What the caller wrote. A present wrapper of 0 is version 0, a present empty label is a label."""
+    choice = proto.WhichOneof("version_choice")
+    return ModelSpec(
+        name=proto.name,
+        version=proto.version.value if choice == "version" else None,
+        version_label=proto.version_label if choice == "version_label" else None,
+        signature_name=proto.signature_name,
+    )
+
+
+def encode_into(proto: protos.ModelSpec, servable_id: ServableId, signature_name: str = "") -> None:
+    """What answers carry: the version that was used, never the label. As util.cc MakeModelSpec."""
+    proto.name = servable_id.name
+    proto.version.value = servable_id.version
+    if signature_name:
+        proto.signature_name = signature_name

@@ -1,0 +1,64 @@
+"""What front ends and inference are handed: the face of the server core, values in and values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pyserving.protos import ModelServerConfig
+from pyserving.signature import SignatureDef
+from pyserving.types import ModelSpec, Prediction, ServableId, ServableState
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRun:
+    """What one run by tensor names gave."""
+
+    outputs: Mapping[str, np.ndarray]
+    """By the fetched tensor's name."""
+    runtime_micros: float
+
+
+class Core(Protocol):
+    """ServerCore, or a fake of it. Deadlines are in `loop.time()` seconds; None waits for ever."""
+
+    async def predict(
+        self,
+        spec: ModelSpec,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        *,
+        deadline: float | None = None,
+    ) -> Prediction:
+        """Run a signature; `inputs` by alias are taken only once model, signature and names are found right."""
+        ...
+
+    def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:
+        """All signatures of the version that `spec` resolves to now."""
+        ...
+
+    async def run(
+        self,
+        servable_id: ServableId,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        *,
+        deadline: float | None = None,
+    ) -> SessionRun:
+        """Run by graph tensor names. Called in the same loop turn as `signatures`, it sees the same version."""
+        ...
+
+    def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
+        """The serialized tensorflow.serving.SignatureDefMap, as the model has it."""
+        ...
+
+    def model_status(self, spec: ModelSpec) -> list[ServableState]:
+        """States of one version, or of all ever seen, newest first."""
+        ...
+
+    async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
+        """Make `config` the wish and wait until every model new by name is AVAILABLE or has failed."""
+        ...
