@@ -61,7 +61,7 @@ class PredictionService:
     async def predict(self, body: Buffer, call: CallContext) -> bytes:
         request = parse(protos.PredictRequest, body)
         name = request.model_spec.name
-        with self.metrics.request(name, "Predict", "GRPC"):
+        with self.metrics.request(name, "Predict", "GRPC") as counted:
             spec = model_spec.decode(_required_spec(request))
             prediction = await self.core.predict(
                 spec,
@@ -70,6 +70,8 @@ class PredictionService:
                 deadline=call.deadline,
             )
             self._observe_run(name, "Predict", prediction.runtime_micros)
+            counted.version = str(prediction.servable_id.version)
+            counted.signature_name = prediction.signature_name
             response = protos.PredictResponse()
             for alias, array in prediction.outputs.items():
                 encode_into(array, response.outputs[alias], as_content=self.enable_serialization_as_tensor_content)
@@ -85,7 +87,7 @@ class PredictionService:
     async def _infer(self, inference: Any, api: str, body: Buffer, call: CallContext) -> bytes:
         request = parse(protos.SerializedExampleRequest, body)
         name = request.model_spec.name
-        with self.metrics.request(name, api, "GRPC"):
+        with self.metrics.request(name, api, "GRPC") as counted:
             _required_spec(request)
             answer = await inference(
                 self.core,
@@ -94,6 +96,8 @@ class PredictionService:
                 deadline=call.deadline,
             )
             self._observe_run(name, api, answer.runtime_micros)
+            counted.version = str(answer.response.model_spec.version.value)
+            counted.signature_name = answer.response.model_spec.signature_name
             return _serialized(answer.response)
 
     async def multi_inference(self, body: Buffer, call: CallContext) -> bytes:

@@ -1,0 +1,5 @@
+"""`python -m pyserving`."""
+
+from pyserving.main import main
+
+main()

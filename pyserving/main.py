@@ -1,0 +1,88 @@
+"""The command: read flags, start a ModelServer, and stop it in good order when a signal asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pyserving import logs, options
+from pyserving.errors import ServingError
+from pyserving.model_server import ModelServer
+from pyserving.options import Options
+
+_log = logging.getLogger(__name__)
+_FAILED = 255
+"""As `return -1` of tensorflow_model_server's main leaves."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console script. Leaves the process with TensorFlow Serving's exit status."""
+    status = run(sys.argv[1:] if argv is None else argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    # Not sys.exit: a run that outlived the grace period may still be in a thread of TensorFlow's, and taking the
+    # interpreter down around it can crash or wait for ever.
+    os._exit(status)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Serve until a signal comes; gives the exit status."""
+    parsed = options.parse(argv, os.path.basename(sys.argv[0]))
+    print(parsed.stderr, end="", file=sys.stderr)
+    print(parsed.stdout, end="", flush=True)
+    if parsed.exit_status is not None:
+        return parsed.exit_status
+    try:
+        options.validate(parsed.options)
+        logs.configure(parsed.options.log_format, parsed.options.log_level)
+        if warning := options.startup_warning(parsed.given):
+            _log.warning("%s", warning)
+        return asyncio.run(_serve(parsed.options, parsed.given))
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error.status}", flush=True)
+        return _FAILED
+
+
+async def _serve(settings: Options, given: frozenset[str]) -> int:
+    """Start, wait for a signal or a failure, drain."""
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    server = ModelServer(settings, given)
+    starting = asyncio.create_task(server.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting  # raises what went wrong
+            failing = asyncio.create_task(server.failed())
+            await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                raise failing.result()
+            failing.cancel()
+        else:
+            starting.cancel()
+        return 0
+    finally:
+        stopping.cancel()
+        await server.stop()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first SIGTERM or SIGINT drains, the second leaves at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            _log.warning("%s again: leaving at once", number.name)
+            os._exit(128 + number)
+        _log.info("%s: finishing what was admitted", number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)

@@ -1,0 +1,160 @@
+"""One loaded version: checks a request against its signatures, in TensorFlow Serving's order and words, and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyserving.errors import FailedPrecondition, Internal, InvalidArgument
+from pyserving.executors.executor import Executor
+from pyserving.lifecycle.manager import ServableHandle
+from pyserving.session import DirectSession
+from pyserving.signature import (
+    CLASSIFY_METHOD_NAME,
+    DEFAULT_SIGNATURE_NAME,
+    PREDICT_METHOD_NAME,
+    REGRESS_METHOD_NAME,
+    SignatureDef,
+)
+from pyserving.types import Prediction, ServableId
+
+_PREDICTABLE = (PREDICT_METHOD_NAME, CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """A signature with what a request needs of it worked out at load."""
+
+    name: str
+    definition: SignatureDef
+    input_aliases: tuple[str, ...]
+    feeds: tuple[str, ...]
+    """Graph tensor names, in the order of `input_aliases`."""
+    output_aliases: tuple[str, ...]
+    fetches: tuple[str, ...]
+    """Graph tensor names, in the order of `output_aliases`."""
+
+
+def _planned(name: str, definition: SignatureDef) -> _Signature:
+    inputs, outputs = sorted(definition.inputs), sorted(definition.outputs)
+    return _Signature(
+        name,
+        definition,
+        tuple(inputs),
+        tuple(definition.inputs[alias].name for alias in inputs),
+        tuple(outputs),
+        tuple(definition.outputs[alias].name for alias in outputs),
+    )
+
+
+class Servable:
+    """A model version that answers requests."""
+
+    def __init__(
+        self,
+        servable_id: ServableId,
+        executor: Executor,
+        session: DirectSession,
+        *,
+        enable_signature_method_name_check: bool = False,
+    ) -> None:
+        self.id = servable_id
+        self.signature_defs = executor.signature_defs
+        self.signature_def_map = executor.signature_def_map
+        self._session = session
+        self._check_method_name = enable_signature_method_name_check
+        self._signatures = {name: _planned(name, sig) for name, sig in executor.signature_defs.items()}
+        for signature in self._signatures.values():
+            session.prepare(signature.feeds, signature.fetches)
+
+    async def predict(
+        self,
+        handle: ServableHandle,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str],
+        deadline: float | None,
+    ) -> Prediction:
+        """Names are checked before the first tensor is taken out of `inputs`. As predict_util.cc."""
+        signature = self._signature(signature_name)
+        _check_input_names(signature.definition, inputs)
+        arrays = [
+            inputs[alias] if alias in inputs else signature.definition.defaults[alias]
+            for alias in signature.input_aliases
+        ]
+        aliases, fetches = signature.output_aliases, signature.fetches
+        if output_filter:
+            aliases = _checked_output_filter(signature.definition, output_filter)
+            fetches = tuple(signature.definition.outputs[alias].name for alias in aliases)
+        run = await self._session.run(signature.feeds, fetches, arrays, handle, deadline)
+        return Prediction(
+            self.id, signature.name, dict(zip(aliases, run.outputs, strict=True)), run.runtime_micros
+        )
+
+    async def run(
+        self,
+        handle: ServableHandle,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        deadline: float | None,
+    ) -> tuple[Mapping[str, np.ndarray], float]:
+        """Run by graph tensor names; gives outputs by tensor name and the run's microseconds."""
+        names = tuple(fetches)
+        run = await self._session.run(tuple(feeds), names, list(feeds.values()), handle, deadline)
+        return dict(zip(names, run.outputs, strict=True)), run.runtime_micros
+
+    def _signature(self, name: str) -> _Signature:
+        name = name or DEFAULT_SIGNATURE_NAME
+        try:
+            signature = self._signatures[name]
+        except KeyError:
+            raise FailedPrecondition(f'Serving signature key "{name}" not found.') from None
+        if self._check_method_name and signature.definition.method_name not in _PREDICTABLE:
+            raise Internal(
+                "Expected prediction signature method_name to be one of "
+                f"{{{', '.join(_PREDICTABLE)}}}. Was: {signature.definition.method_name}"
+            )
+        return signature
+
+
+def _listed(names: Collection[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def _check_input_names(signature: SignatureDef, inputs: Collection[str]) -> None:
+    expected, defaults, given = signature.inputs, signature.defaults, set(inputs)
+    if len(given) > len(expected) or (len(given) < len(expected) and not defaults):
+        raise InvalidArgument(
+            f"input size does not match signature: {len(given)}!={len(expected)} "
+            f"len({{{_listed(given)}}}) != len({{{_listed(expected)}}}). "
+            f"Sent extra: {{{_listed(given - set(expected))}}}. "
+            f"Missing but required: {{{_listed(set(expected) - given)}}}."
+        )
+    for alias in sorted(expected):
+        if alias not in given and alias not in defaults:
+            raise InvalidArgument(
+                f"Signature input alias: {alias}(feed name: {expected[alias].name}) not found in request and no "
+                f"default value provided. Inputs expected to be in the request {{{_listed(given)}}}, "
+                f"or default input alias set: {{{_listed(defaults)}}}"
+            )
+    if unknown := given - set(expected):
+        raise InvalidArgument(
+            f"Inputs contains invalid name. Used request inputs: {_listed(given - unknown)}, "
+            f"request input: {_listed(given)}"
+        )
+
+
+def _checked_output_filter(signature: SignatureDef, output_filter: Sequence[str]) -> tuple[str, ...]:
+    seen: dict[str, None] = {}
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise InvalidArgument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{_listed(signature.outputs)}}}."
+            )
+        if alias in seen:
+            raise InvalidArgument(f"duplicate output tensor alias: {alias}")
+        seen[alias] = None
+    return tuple(seen)

@@ -1,0 +1,237 @@
+"""ServerCore: what front ends are handed. Resolves specs, runs servables, and makes a new list of models come true."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pyserving.core import SessionRun
+from pyserving.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unknown,
+)
+from pyserving.lifecycle.labels import VersionLabels
+from pyserving.lifecycle.manager import AspiredVersionsManager, ServableHandle
+from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.model_config import validated_models
+from pyserving.outcome import Fate, Outcome, failure_text, outcome_of
+from pyserving.protos import ModelConfig, ModelServerConfig
+from pyserving.signature import SignatureDef
+from pyserving.sources.file_system import MonitoredServable, version_policy
+from pyserving.types import ModelSpec, Prediction, ServableId, ServableRequest, ServableState
+
+_log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where versions come from: FileSystemStoragePathSource, or a fake of it."""
+
+    @property
+    def problems(self) -> Mapping[str, str]: ...
+
+    @property
+    def settling(self) -> Mapping[str, Mapping[int, str]]: ...
+
+    def update_config(self, servables: Sequence[MonitoredServable]) -> None: ...
+
+    async def scanned(self) -> None: ...
+
+
+class ServerCore:
+    """The models of one server. Everything runs on the loop."""
+
+    def __init__(
+        self,
+        manager: AspiredVersionsManager,
+        monitor: ServableStateMonitor,
+        source: Source,
+        *,
+        allow_version_labels_for_unavailable_models: bool = False,
+    ) -> None:
+        self._manager = manager
+        self._monitor = monitor
+        self._source = source
+        self._config: ModelServerConfig | None = None
+        self._models: Mapping[str, ModelConfig] = {}
+        self._labels = VersionLabels(
+            manager.available_versions, allow_unavailable=allow_version_labels_for_unavailable_models
+        )
+        manager.serving_map_changed.append(self._labels.apply)
+
+    # Requests.
+
+    async def predict(
+        self,
+        spec: ModelSpec,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        *,
+        deadline: float | None = None,
+    ) -> Prediction:
+        """Run a signature; `inputs` by alias are taken only once model, signature and names are found right."""
+        handle = self._handle(spec)
+        with handle as servable:
+            prediction: Prediction = await servable.predict(
+                handle, spec.signature_name, inputs, output_filter, deadline
+            )
+            return prediction
+
+    async def run(
+        self,
+        servable_id: ServableId,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        *,
+        deadline: float | None = None,
+    ) -> SessionRun:
+        """Run by graph tensor names. Called in the same loop turn as `signatures`, it sees the same version."""
+        handle = self._manager.get_servable_handle(ServableRequest(servable_id.name, servable_id.version))
+        with handle as servable:
+            outputs, runtime_micros = await servable.run(handle, feeds, fetches, deadline)
+            return SessionRun(outputs, runtime_micros)
+
+    def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:
+        """All signatures of the version that `spec` resolves to now."""
+        with self._handle(spec) as servable:
+            return servable.id, servable.signature_defs
+
+    def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
+        """The serialized tensorflow.serving.SignatureDefMap, as the model has it."""
+        with self._handle(spec) as servable:
+            return servable.id, servable.signature_def_map
+
+    def model_status(self, spec: ModelSpec) -> list[ServableState]:
+        """States of one version, or of all known, newest first. A label is not looked at, as get_model_status_impl.cc."""
+        if spec.version is not None:
+            state = self._monitor.state(ServableId(spec.name, spec.version))
+            if state is None:
+                raise NotFound(f"Could not find version {spec.version} of model {spec.name}")
+            return [state]
+        states = self._monitor.versions(spec.name)
+        if not states:
+            raise NotFound(f"Could not find any versions of model {spec.name}")
+        return states
+
+    def _handle(self, spec: ModelSpec) -> ServableHandle:
+        if not spec.name:
+            raise InvalidArgument("ModelSpec has no name specified.")
+        return self._manager.get_servable_handle(ServableRequest(spec.name, self._version(spec)))
+
+    def _version(self, spec: ModelSpec) -> int | None:
+        if spec.version_label is None:
+            return spec.version
+        if not self._labels.is_initialised:
+            raise Unavailable(f"Model labels does not init yet.{spec.version_label}")
+        version = self._labels.version(spec.name, spec.version_label)
+        if version is None:
+            raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
+        return version
+
+    # Models.
+
+    @property
+    def model_names(self) -> list[str]:
+        """The configured models, in the order of the config."""
+        return list(self._models)
+
+    def outcomes(self) -> list[Outcome]:
+        """How each configured model stands. Means something once the source has scanned."""
+        return [self._outcome(name) for name in self._models]
+
+    def apply_config(self, config: ModelServerConfig) -> None:
+        """Make `config` the wish, without waiting. A config that is refused changes nothing."""
+        models = validated_models(config, self._config)
+        if models is None:
+            _log.info("Taking no action for empty config.")
+            return
+        for model in models:
+            if model.name not in self._models:
+                _log.info(" (Re-)adding model: %s", model.name)
+        self._config = config
+        self._models = {model.name: model for model in models}
+        self._labels.wish({model.name: dict(model.version_labels) for model in models})
+        self._source.update_config(
+            [
+                MonitoredServable(model.name, model.base_path, version_policy(model.model_version_policy))
+                for model in models
+            ]
+        )
+
+    async def settled(self, deadline: float | None = None, *, is_strict: bool = False) -> bool:
+        """Wait until every configured model is AVAILABLE, has failed its first try, or has no version to load.
+
+        `is_strict` waits as TensorFlow Serving does: through all retries, and for models without versions for ever.
+        False when `deadline` comes first.
+        """
+        try:
+            await _until(deadline, self._source.scanned())
+        except asyncio.TimeoutError:
+            return False
+        return await self._monitor.wait_until(lambda: self._is_settled(is_strict), deadline)
+
+    async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
+        """Make `config` the wish and wait until every model that serves nothing yet does, or cannot.
+
+        The wish stands whatever comes of it; the same config sent again tries what has failed afresh and waits again.
+        Unknown when models did not become available, DeadlineExceeded when it took too long: either lists every
+        model's outcome. FailedPrecondition when a label names a version that does not come.
+        """
+        self.apply_config(config)
+        for outcome in self.outcomes():
+            if outcome.fate is Fate.FAILED and outcome.version is not None:
+                self._manager.retry(ServableId(outcome.name, outcome.version))
+        if not await self.settled(deadline):
+            raise DeadlineExceeded(f"The deadline passed before every model was available. {_report(self.outcomes())}")
+        outcomes = self.outcomes()
+        if failed := [outcome for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]:
+            raise Unknown(f"{failure_text(failed, 'model')} {_report(outcomes)}")
+        for name, _, version in self._labels.waiting():
+            raise FailedPrecondition(
+                f"Request to assign label to version {version} of model {name}, which is not currently "
+                "available for inference"
+            )
+        _log.info("Finished adding/updating models")
+
+    def _outcome(self, name: str) -> Outcome:
+        return outcome_of(
+            name,
+            self._monitor.versions(name),
+            self._manager.aspired_versions(name),
+            problem=self._source.problems.get(name),
+            is_settling=bool(self._source.settling.get(name)),
+        )
+
+    def _is_settled(self, is_strict: bool) -> bool:
+        return all(_is_settled(outcome, is_strict) for outcome in self.outcomes()) and not self._labels_on_their_way()
+
+    def _labels_on_their_way(self) -> bool:
+        """Whether a label waits for a version that is still being loaded."""
+        for name, _, version in self._labels.waiting():
+            state = self._monitor.state(ServableId(name, version))
+            if version in self._manager.aspired_versions(name) and (state is None or state.health is None):
+                return True
+        return False
+
+
+def _is_settled(outcome: Outcome, is_strict: bool) -> bool:
+    if not is_strict:
+        return outcome.fate is not Fate.PENDING
+    return outcome.fate is Fate.AVAILABLE or (outcome.fate is Fate.FAILED and not outcome.has_retries_left)
+
+
+def _report(outcomes: Sequence[Outcome]) -> str:
+    """Every model's fate, for the operator who reads one message."""
+    return "Models: " + ", ".join(f"{outcome.name} {outcome.fate.value}" for outcome in outcomes)
+
+
+async def _until(deadline: float | None, awaitable: Awaitable[None]) -> None:
+    timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+    await asyncio.wait_for(awaitable, timeout)

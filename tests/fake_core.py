@@ -1,0 +1,78 @@
+"""A core that answers from plain functions, for front ends and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pyserving.core import SessionRun
+from pyserving.errors import NotFound, ServingError
+from pyserving.protos import ModelServerConfig
+from pyserving.signature import SignatureDef
+from pyserving.types import ModelSpec, Prediction, ServableId, ServableState
+
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+class FakeCore:
+    """One model, `m`, version 7; `run` maps feeds by tensor name to outputs by tensor name."""
+
+    def __init__(self, signatures: Mapping[str, SignatureDef], run: Run) -> None:
+        self.signature_defs = signatures
+        self._run = run
+        self.states: list[ServableState] = []
+        self.reloaded: list[ModelServerConfig] = []
+        self.reload_error: ServingError | None = None
+        self.deadlines: list[float | None] = []
+        self.fetched: list[tuple[str, ...]] = []
+
+    def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:
+        if spec.name != "m":
+            raise NotFound(f"Servable not found for request: Latest({spec.name})")
+        return ServableId("m", 7), self.signature_defs
+
+    async def predict(
+        self,
+        spec: ModelSpec,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        *,
+        deadline: float | None = None,
+    ) -> Prediction:
+        servable_id, signatures = self.signatures(spec)
+        self.deadlines.append(deadline)
+        name = spec.signature_name or "serving_default"
+        signature = signatures[name]
+        fed = {signature.inputs[alias].name: array for alias, array in inputs.items()}
+        outputs = self._run(fed)
+        wanted = output_filter or list(signature.outputs)
+        return Prediction(servable_id, name, {a: outputs[signature.outputs[a].name] for a in wanted}, 12.0)
+
+    async def run(
+        self,
+        servable_id: ServableId,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        *,
+        deadline: float | None = None,
+    ) -> SessionRun:
+        self.deadlines.append(deadline)
+        self.fetched.append(tuple(fetches))
+        outputs = self._run(feeds)
+        return SessionRun({name: outputs[name] for name in fetches}, 12.0)
+
+    def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
+        servable_id, _ = self.signatures(spec)
+        return servable_id, b""
+
+    def model_status(self, spec: ModelSpec) -> list[ServableState]:
+        if not self.states:
+            raise NotFound(f"Could not find any versions of model {spec.name}")
+        return self.states
+
+    async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
+        self.deadlines.append(deadline)
+        if self.reload_error is not None:
+            raise self.reload_error
+        self.reloaded.append(config)
