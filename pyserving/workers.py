@@ -28,7 +28,7 @@ class Job(Generic[_T]):
         self._function = function
         self._args = args
         self._result: _T | None = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self.future = future
         self.on_over: Callable[[], None] | None = None
         """Called on the loop once no thread is in the function any more, whether anybody still waits or not."""
@@ -43,17 +43,31 @@ class Job(Generic[_T]):
         try:
             self._result = self._function(*self._args)
         except BaseException as error:  # the loop side raises it where the job is awaited
-            self._error = error
+            trace = error.__traceback__
+            self._error = _carriable(
+                error.with_traceback(trace and trace.tb_next)
+            )  # this frame would hold on to the job
 
     def land(self) -> None:
         """On the loop."""
+        result, error = self._result, self._error
+        del self._function, self._args, self._result, self._error  # a job that is kept keeps no array and no model
         if not self.future.done():
-            if self._error is not None:
-                self.future.set_exception(self._error)
+            if error is not None:
+                self.future.set_exception(error)
             else:
-                self.future.set_result(self._result)  # type: ignore[arg-type]  # a function that returned nothing gives None
+                self.future.set_result(result)  # type: ignore[arg-type]  # a function that returned nothing gives None
         if self.on_over is not None:
             self.on_over()
+
+
+def _carriable(error: BaseException) -> Exception:
+    """A future refuses StopIteration, and SystemExit in a task ends the loop: a function's mistake must do neither."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 class Workers:
@@ -107,6 +121,11 @@ class Workers:
         """Jobs submitted and not over yet."""
         return self._unfinished
 
+    @property
+    def threads(self) -> int:
+        """Jobs that can run at once."""
+        return len(self._threads)
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
@@ -117,6 +136,7 @@ class Workers:
                     self._loop.call_soon_threadsafe(self._land)
                 except RuntimeError:  # the loop has gone: the process is on its way out and nobody waits
                     return
+            del job  # while the thread waits for the next one, this one's result is not its to hold
 
     def _land(self) -> None:
         self._landing = False
