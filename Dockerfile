@@ -21,7 +21,7 @@ RUN wheel="$(ls /tmp/wheels/pyserving-*.whl)" \
     && rm -r /tmp/wheels \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin serving \
     && mkdir /models
-COPY --chmod=755 docker/entrypoint.sh /usr/bin/tf_serving_entrypoint.sh
+COPY docker/entrypoint.sh /usr/bin/tf_serving_entrypoint.sh
 COPY docker/healthcheck.py /usr/lib/pyserving/healthcheck.py
 
 ENV MODEL_NAME=model MODEL_BASE_PATH=/models

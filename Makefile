@@ -17,7 +17,6 @@ MODELS := examples/digits/models
 DEMO := $(VENV)/demo.stamp
 DEV := $(VENV)/dev.stamp
 
-.DELETE_ON_ERROR:
 .PHONY: serve test check bench protos clean
 
 serve: $(DEMO) $(MODELS)/digits/1
