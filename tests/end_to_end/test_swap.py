@@ -1,0 +1,102 @@
+"""Versions come and go under fifty requests a second, and no request is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.client_requests import predict_request, status_request
+from tests.end_to_end.load import Load
+from tests.end_to_end.server_process import Client, ServerProcess
+from tests.models import half_plus_two
+
+pytestmark = pytest.mark.slow
+
+REQUEST = predict_request("m", {"x": np.array([1.0, 2.0, 5.0], np.float32)})
+
+
+@pytest.fixture
+def base_path(tmp_path: Path) -> Path:
+    folder = tmp_path / "served" / "m"
+    folder.mkdir(parents=True)
+    shutil.copytree(half_plus_two(), folder / "1")
+    return folder
+
+
+@pytest.fixture
+def server(base_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess("--model_name=m", f"--model_base_path={base_path}") as made:
+        yield made
+
+
+@pytest.fixture
+def load(server: ServerProcess) -> Iterator[Load]:
+    with Client(server) as client, Load(lambda: client.prediction.Predict.future(REQUEST, timeout=60)) as made:
+        made.wait_for_answers(10)
+        yield made
+
+
+def copy_file_by_file(load: Load, source: Path, target: Path) -> None:
+    """As a slow copy does it: the graph first, then half of each variable file, then the rest."""
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    files.sort(key=lambda path: path.name != "saved_model.pb")
+    for path in files:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        data = path.read_bytes()
+        with copy.open("wb", buffering=0) as out:
+            out.write(data[: len(data) // 2])
+            load.wait_for_answers(40)  # the rest of the file lets itself be waited for
+            out.write(data[len(data) // 2 :])
+
+
+def test_a_new_version_takes_over_and_leaves_again(server: ServerProcess, load: Load, base_path: Path) -> None:
+    copy_file_by_file(load, half_plus_two(), base_path / "2")
+    load.wait_until(lambda: load.versions == [1, 2])
+    server.wait_for("Done unloading servable version {name: m version: 1}")
+    shutil.move(base_path / "2", base_path.parent / "2")
+    load.wait_until(lambda: load.versions == [1, 2, 1])
+    load.wait_for_answers(20)
+    load.stop()
+    assert load.failures == {}
+    assert load.versions == [1, 2, 1]
+
+
+def test_a_base_path_that_goes_away_or_empties_changes_nothing(
+    server: ServerProcess, load: Load, base_path: Path
+) -> None:
+    base_path.rename(base_path.with_name("gone"))
+    server.wait_for("Could not find base path")
+    load.wait_for_answers(100)
+    base_path.mkdir()
+    server.wait_for("No versions of servable m found under base path")
+    load.wait_for_answers(100)
+    base_path.rmdir()
+    base_path.with_name("gone").rename(base_path)
+    shutil.copytree(half_plus_two(), base_path / "2")
+    load.wait_until(lambda: load.versions == [1, 2])
+    load.stop()
+    assert load.failures == {}
+
+
+def test_a_broken_new_version_leaves_the_old_one_serving(
+    server: ServerProcess, load: Load, base_path: Path
+) -> None:
+    broken = base_path / "2"
+    broken.mkdir()
+    (broken / "saved_model.pbtxt").write_text("meta_graphs {}\n")
+    server.wait_for("Attempt 1 to load servable version {name: m version: 2} failed")
+    load.wait_for_answers(20)
+    load.stop()
+    assert load.failures == {}
+    assert load.versions == [1]
+    with Client(server) as client:
+        newest, old = client.model.GetModelStatus(status_request("m"), timeout=30).model_version_status
+    assert (newest.version, newest.state) == (2, 20), "LOADING: it is going to be tried again"
+    assert newest.status.error_code == 5
+    assert newest.status.error_message.startswith("Could not find meta graph def matching supplied tags: { serve }")
+    assert (old.version, old.state) == (1, 30)
