@@ -1,0 +1,212 @@
+"""Text-format files and flags become the protos that say what is served, and how."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+
+from pyserving import protos
+from pyserving.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ServingError,
+    Unknown,
+)
+from pyserving.options import Options
+
+_log = logging.getLogger(__name__)
+_Message = TypeVar("_Message", bound=Message)
+
+TENSORFLOW_PLATFORM = "tensorflow"
+DEFAULT_MONITORING_PATH = "/monitoring/prometheus/metrics"
+
+
+def read_text_proto(path: str, message_class: type[_Message]) -> _Message:
+    """The message in a text-format file. Whitespace and comments alone make the default message.
+
+    NOT_FOUND and INVALID_ARGUMENT with the sentences of TensorFlow's file system and of proto_util.h.
+    """
+    content = _read(path)
+    message = message_class()
+    try:
+        text_format.Parse(content.decode(), message, descriptor_pool=protos.pool)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        # Scripts look for this line, which protobuf's C++ library writes.
+        _log.error("Error parsing text-format %s: %s", message.DESCRIPTOR.full_name, _place_and_reason(error))
+        raise InvalidArgument(f"Invalid protobuf file: '{path}'") from None
+    return message
+
+
+def _read(path: str) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise _file_error(error, path) from None
+    if not content:  # TensorFlow maps files into memory, which fails for a length of zero
+        raise InvalidArgument(f"{path}; Invalid argument")
+    return content
+
+
+def _file_error(error: OSError, path: str) -> ServingError:
+    sentence = f"{path}; {error.strerror}"
+    if isinstance(error, FileNotFoundError):
+        return NotFound(sentence)
+    if isinstance(error, PermissionError):
+        return PermissionDenied(sentence)
+    if isinstance(error, IsADirectoryError | NotADirectoryError):
+        return FailedPrecondition(sentence)
+    return Unknown(sentence)
+
+
+def _place_and_reason(error: text_format.ParseError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"1:1: not UTF-8 at byte {error.start}"
+    # The message begins with the place as well, in a form of its own.
+    reason = re.sub(r"^\d+:\d+ : ", "", str(error))
+    return f"{error.GetLine() or 1}:{error.GetColumn() or 1}: {reason}"
+
+
+def model_server_config(options: Options) -> protos.ModelServerConfig:
+    """What `--model_config_file` lists, or else the one model of `--model_name` and `--model_base_path`."""
+    if options.model_config_file:
+        return read_text_proto(options.model_config_file, protos.ModelServerConfig)
+    _log.info(
+        "Building single TensorFlow model file config:  model_name: %s model_base_path: %s",
+        options.model_name,
+        options.model_base_path,
+    )
+    config = protos.ModelServerConfig()
+    config.model_config_list.config.add(
+        name=options.model_name, base_path=options.model_base_path, model_platform=TENSORFLOW_PLATFORM
+    )
+    return config
+
+
+def validate_model_server_config(
+    config: protos.ModelServerConfig,
+    previous: protos.ModelServerConfig | None = None,
+    platforms: Collection[str] = (TENSORFLOW_PLATFORM,),
+) -> list[protos.ModelConfig]:
+    """The models that `config` lists, when it may follow `previous`; none for an empty config.
+
+    Raises what ServerCore::ReloadConfig answers, in its order: the step from one config to the other, names, base
+    paths, platforms that change, platforms that nobody knows.
+    """
+    kind = config.WhichOneof("config")
+    previous_kind = previous.WhichOneof("config") if previous is not None else None
+    if previous_kind is not None and (previous_kind, kind) != ("model_config_list", "model_config_list"):
+        raise FailedPrecondition(
+            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another."
+        )
+    if kind is None:
+        _log.info("Taking no action for empty config.")
+        return []
+    if kind == "custom_model_config":
+        raise InvalidArgument("ModelServer does not yet support custom model config.")
+    models = list(config.model_config_list.config)
+    _validate_names(models)
+    _validate_base_paths(models)
+    if previous is not None:
+        _validate_unchanged_platforms(models, previous.model_config_list.config)
+    for model in models:
+        if (platform := platform_of(model)) not in platforms:
+            raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}")
+    return models
+
+
+def _validate_names(models: Collection[protos.ModelConfig]) -> None:
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+
+
+def _validate_base_paths(models: Collection[protos.ModelConfig]) -> None:
+    for model in models:
+        if not is_absolute(model.base_path):
+            raise InvalidArgument(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path stands for itself: `/models/m`, or a URI such as `gs://bucket/m`."""
+    return path.startswith("/") or re.match(r"[A-Za-z][0-9A-Za-z.]+://", path) is not None
+
+
+def _validate_unchanged_platforms(
+    models: Collection[protos.ModelConfig], previous: Collection[protos.ModelConfig]
+) -> None:
+    platforms = {model.name: platform_of(model) for model in previous}
+    for model in models:
+        old = platforms.get(model.name)
+        if old is not None and (new := platform_of(model)) != old:
+            raise InvalidArgument(
+                f"Illegal to change a model's platform. For model {model.name} platform was {old} and new platform "
+                f"requested is {new}"
+            )
+
+
+def platform_of(model: protos.ModelConfig) -> str:
+    """The platform a model asks for, by its name or by the deprecated number."""
+    if model.model_type and model.model_platform:
+        raise InvalidArgument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            f"model name is {model.name}"
+        )
+    if model.model_type == protos.ModelType.Value("TENSORFLOW"):
+        return TENSORFLOW_PLATFORM
+    if model.model_type:
+        raise InvalidArgument(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+    if not model.model_platform:
+        raise InvalidArgument(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            f"model name is {model.name}"
+        )
+    return model.model_platform
+
+
+def monitoring_path(options: Options) -> str | None:
+    """Where on the HTTP port the metrics page is; None: nowhere.
+
+    Without a `--monitoring_config_file` it is at the usual path; a file decides for itself.
+    """
+    if not options.rest_api_port:
+        return None
+    if not options.monitoring_config_file:
+        return DEFAULT_MONITORING_PATH
+    prometheus = read_text_proto(options.monitoring_config_file, protos.MonitoringConfig).prometheus_config
+    return (prometheus.path or DEFAULT_MONITORING_PATH) if prometheus.enable else None
+
+
+def session_config(options: Options) -> bytes:
+    """A serialized tensorflow.ConfigProto for every session: the config file's, with what flags decide put over it."""
+    config = protos.ConfigProto()
+    if options.tensorflow_session_config_file:
+        config = read_text_proto(options.tensorflow_session_config_file, protos.ConfigProto)
+    intra, inter = _parallelism(options)
+    try:
+        config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = intra, inter
+    except ValueError:  # the flags have 64 bits, the fields 32
+        raise InvalidArgument(f"Too many threads for a session: {intra} within an op, {inter} between ops") from None
+    config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
+    if not options.per_process_gpu_memory_fraction:
+        config.gpu_options.allow_growth = True
+    return config.SerializeToString()
+
+
+def _parallelism(options: Options) -> tuple[int, int]:
+    """Threads within an op and between ops; 0: TensorFlow chooses."""
+    intra, inter = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
+    if intra > 0 or inter > 0:
+        return intra, inter
+    return options.tensorflow_session_parallelism, options.tensorflow_session_parallelism

@@ -1,0 +1,52 @@
+"""What the machine gives this process: CPUs and memory, as containers and cgroups leave them to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def schedulable_cpus() -> int:
+    """The CPUs this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes: what the machine has to give now, or the limit of a cgroup this process is in, where that is less."""
+    return min([_machine_memory(root), *_cgroup_limits(root)])
+
+
+def _machine_memory(root: Path) -> int:
+    with contextlib.suppress(OSError):
+        found = re.search(r"^MemAvailable: +(\d+) kB$", (root / "proc/meminfo").read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) << 10
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cgroup_limits(root: Path) -> Iterator[int]:
+    """Of the process's own cgroup and those around it; version 1 and 2 differ in where they keep them."""
+    try:
+        memberships = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for membership in memberships:
+        _, controllers, path = membership.split(":", 2)
+        if not controllers:
+            folder, limit_file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, limit_file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        own = Path(path.lstrip("/"))
+        for cgroup in (own, *own.parents):
+            with contextlib.suppress(OSError):  # not every level shows its files inside a container
+                limit = (folder / cgroup / limit_file).read_text().strip()
+                if limit != "max":
+                    yield int(limit)

@@ -1,0 +1,300 @@
+"""Every number the server counts, and the page that shows them in TensorFlow Serving's own text form.
+
+A family is declared once, in `Metrics`; whoever counts binds its cell with `labels(...)`. The loop owns all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+
+from pyserving.errors import ServingError
+
+MAX_CELLS = 10_000
+"""Label values come from clients too (the name of a model nobody has): what comes after that many shares one cell."""
+OTHER = "(other)"
+"""What every label of that shared cell says."""
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def increment(self, n: int = 1) -> None:
+        self.value += n
+
+    def samples(self, name: str, labels: str) -> Iterator[str]:
+        yield f"{name}{{{labels}}} {self.value}"
+
+
+class Gauge:
+    """A number that goes up and down."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def set(self, value: int) -> None:
+        self.value = value
+
+    def increment(self, n: int = 1) -> None:
+        self.value += n
+
+    def decrement(self, n: int = 1) -> None:
+        self.value -= n
+
+    def samples(self, name: str, labels: str) -> Iterator[str]:
+        yield f"{name}{{{labels}}} {self.value}"
+
+
+class Histogram:
+    """How values spread over buckets. A bucket holds the values strictly below its limit."""
+
+    __slots__ = ("counts", "limits", "sum")
+
+    def __init__(self, limits: Sequence[float]) -> None:
+        self.limits = limits
+        self.counts = [0] * (len(limits) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        # As TensorFlow's histograms, and unlike Prometheus's own: a value that equals a limit is in the next bucket.
+        self.counts[bisect_right(self.limits, value)] += 1
+        self.sum += value
+
+    def samples(self, name: str, labels: str) -> Iterator[str]:
+        start = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
+        cumulative = 0
+        for limit, count in zip(self.limits, self.counts, strict=False):
+            cumulative += count
+            yield f'{start}{limit:g}"}} {cumulative}'
+        cumulative += self.counts[-1]
+        yield f'{start}+Inf"}} {cumulative}'
+        yield f"{name}_sum{{{labels}}} {self.sum:g}"
+        yield f"{name}_count{{{labels}}} {cumulative}"
+
+
+def exponential(scale: float, growth_factor: float, bucket_count: int) -> tuple[float, ...]:
+    """The bucket limits `scale * growth_factor ** i`; the last bucket, without a limit, comes on top."""
+    return tuple(scale * growth_factor**i for i in range(bucket_count))
+
+
+_Cell = TypeVar("_Cell", bound="Counter | Gauge | Histogram")
+
+
+class Family(Generic[_Cell]):
+    """All the cells of one name, one for each combination of label values."""
+
+    def __init__(self, name: str, kind: str, label_names: Sequence[str], new_cell: Callable[[], _Cell]) -> None:
+        self.name = name
+        """With slashes, as TensorFlow names its metrics inside."""
+        self.label_names = tuple(label_names)
+        self.kind = kind
+        self._new_cell = new_cell
+        self._cells: dict[tuple[str, ...], _Cell] = {}
+
+    def labels(self, *values: str) -> _Cell:
+        """The cell for these label values, in the order in which the family declares the labels."""
+        try:
+            return self._cells[values]
+        except KeyError:
+            return self._add(values)
+
+    def _add(self, values: tuple[str, ...]) -> _Cell:
+        if len(values) != len(self.label_names):
+            raise ValueError(f"{self.name} has the labels {self.label_names}; was given {values}")
+        if len(self._cells) >= MAX_CELLS:
+            values = (OTHER,) * len(values)
+        return self._cells.setdefault(values, self._new_cell())
+
+    def remove(self, *values: str) -> None:
+        """Forget a cell whose subject is gone; unknown ones are forgotten already."""
+        self._cells.pop(values, None)
+
+    @property
+    def first_cell(self) -> _Cell | None:
+        """In the order of the page."""
+        return self._cells[min(self._cells)] if self._cells else None
+
+    def lines(self) -> Iterator[str]:
+        """The family's part of the page: its TYPE line even when it has no cell."""
+        name = _prometheus_name(self.name)
+        label_names = [_prometheus_label(label) for label in self.label_names]
+        yield f"# TYPE {name} {self.kind}"
+        for values, cell in sorted(self._cells.items(), key=_values_of):
+            pairs = zip(label_names, values, strict=True)
+            yield from cell.samples(name, ",".join(f'{label}="{_escaped(value)}"' for label, value in pairs))
+
+
+def _values_of(item: tuple[tuple[str, ...], object]) -> tuple[str, ...]:
+    return item[0]
+
+
+def _prometheus_name(slash_name: str) -> str:
+    return _no_leading_digit(re.sub(r"[^A-Za-z0-9_]", ":", slash_name))
+
+
+def _prometheus_label(name: str) -> str:
+    return _no_leading_digit(re.sub(r"[^A-Za-z0-9]", "_", name))
+
+
+def _no_leading_digit(name: str) -> str:
+    return f"_{name}" if name[:1].isdigit() else name
+
+
+def _escaped(label_value: str) -> str:
+    # As prometheus_exporter.cc: newlines stay as they are.
+    return label_value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def page(families: Iterable[Family[Any]]) -> str:
+    """Families in the order of their slash names, in the text form of TensorFlow Serving's exporter: braces on every
+    sample, six digits for limits and sums, no HELP lines."""
+    in_order = sorted(families, key=lambda family: family.name)
+    return "".join(f"{line}\n" for family in in_order for line in family.lines())
+
+
+_MICROS = exponential(10, 1.8, 33)
+
+
+class Metrics:
+    """The families of one server. `docs/metrics.md` says what each of them means."""
+
+    def __init__(self, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+        """`clock` gives nanoseconds."""
+        self.clock = clock
+        self._families: dict[str, Family[Any]] = {}
+
+        # TensorFlow Serving's: the eleven that exist from the start of its process.
+        self.request_count = self._counter("/tensorflow/serving/request_count", "model_name", "status")
+        self.request_latency = self._histogram(
+            "/tensorflow/serving/request_latency", _MICROS, "model_name", "API", "entrypoint"
+        )
+        self.runtime_latency = self._histogram(
+            "/tensorflow/serving/runtime_latency", _MICROS, "model_name", "API", "runtime"
+        )
+        self.request_example_counts = self._histogram(
+            "/tensorflow/serving/request_example_counts", exponential(1, 2, 15), "model"
+        )
+        self.request_example_count_total = self._counter("/tensorflow/serving/request_example_count_total", "model")
+        self.model_warmup_latency = self._histogram(
+            "/tensorflow/serving/model_warmup_latency", _MICROS, "model_path", "status"
+        )
+        self.model_warmup_records_read = self._counter(
+            "/tensorflow/serving/model_warmup_records_read", "model_path", "status"
+        )
+        self.mlmd_map = self._gauge("/tensorflow/serving/mlmd_map", "model_name", "version")
+        self.request_log_count = self._counter("/tensorflow/serving/request_log_count", "model_name", "status_code")
+        self.queuing_latency = self._histogram(
+            "/tensorflow/serving/batching_session/queuing_latency", exponential(100, 1.2, 52), "thread_pool_name"
+        )
+        self.wrapped_run_count = self._counter("/tensorflow/serving/batching_session/wrapped_run_count")
+
+        # TensorFlow's own registry cannot be read from Python; these are counted where the thing happens.
+        self.load_attempt_count = self._counter("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
+        self.load_latency = self._counter("/tensorflow/cc/saved_model/load_latency", "model_path")
+        self.direct_session_runs = self._counter("/tensorflow/core/direct_session_runs")
+        self.graph_runs = self._counter("/tensorflow/core/graph_runs")
+        self.graph_run_time_usecs = self._counter("/tensorflow/core/graph_run_time_usecs")
+
+        # Ours.
+        self.request_duration = self._histogram(
+            "/pyserving/request_duration_micros", _MICROS, "model", "version", "signature", "status"
+        )
+        self.requests_in_flight = self._gauge("/pyserving/requests_in_flight")
+        self.bytes_in_flight = self._gauge("/pyserving/bytes_in_flight")
+        self.rejected = self._counter("/pyserving/rejected_total", "reason")
+        self.model_version_state = self._gauge("/pyserving/model_version_state", "model", "version")
+        self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
+        self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
+        GCCollector(registry=self._process)
+
+    def request(self, model_name: str, api: str, entrypoint: str) -> Request:
+        """Count and time one request: `with metrics.request("m", "Predict", "GRPC") as request: ...`."""
+        return Request(self, model_name, api, entrypoint)
+
+    def exposition(self) -> bytes:
+        """The whole page: the families, then process, platform and garbage collection in prometheus-client's form."""
+        return page(self._families.values()).encode() + generate_latest(self._process)
+
+    def value(self, slash_name: str) -> int:
+        """The number in the first cell of a family, as HandleReloadConfigRequest reports it.
+
+        0 for an unknown name, a histogram, and a family without cells.
+        """
+        family = self._families.get(slash_name)
+        cell = family.first_cell if family else None
+        return cell.value if isinstance(cell, Counter | Gauge) else 0
+
+    def _counter(self, name: str, *label_names: str) -> Family[Counter]:
+        return self._declare(Family(name, "counter", label_names, Counter))
+
+    def _gauge(self, name: str, *label_names: str) -> Family[Gauge]:
+        return self._declare(Family(name, "gauge", label_names, Gauge))
+
+    def _histogram(self, name: str, limits: Sequence[float], *label_names: str) -> Family[Histogram]:
+        return self._declare(Family(name, "histogram", label_names, lambda: Histogram(limits)))
+
+    def _declare(self, family: Family[_Cell]) -> Family[_Cell]:
+        self._families[family.name] = family
+        return family
+
+
+class Request:
+    """One request being counted and timed, from entering the context to leaving it.
+
+    `model_name`, `api` and `entrypoint` label TensorFlow Serving's families and may be set late. `version` and
+    `signature_name` label ours; set them once a servable has resolved them, never to what a client merely asked for:
+    labels must not grow with what clients make up.
+    """
+
+    __slots__ = ("_metrics", "_started", "api", "entrypoint", "model_name", "signature_name", "version")
+
+    def __init__(self, metrics: Metrics, model_name: str, api: str, entrypoint: str) -> None:
+        self.model_name = model_name
+        self.api = api
+        self.entrypoint = entrypoint
+        self.version = ""
+        self.signature_name = ""
+        self._metrics = metrics
+        self._started = 0
+
+    def __enter__(self) -> Request:
+        self._started = self._metrics.clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        metrics = self._metrics
+        micros = (metrics.clock() - self._started) // 1000
+        status = _status_name(error)
+        metrics.request_count.labels(self.model_name, status).increment()
+        if error is None:
+            metrics.request_latency.labels(self.model_name, self.api, self.entrypoint).add(micros)
+        model = self.model_name if self.version else ""
+        metrics.request_duration.labels(model, self.version, self.signature_name, status).add(micros)
+
+
+def _status_name(error: BaseException | None) -> str:
+    if error is None:
+        return "OK"
+    if isinstance(error, ServingError):
+        return error.code.name
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"

@@ -1,0 +1,494 @@
+"""The command line: every flag of tensorflow_model_server under its own name and default, and ours beside them.
+
+`python -m pyserving.options --markdown` writes the table that `docs/flags.md` holds.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import partial
+from typing import Any, TypeAlias
+
+from pyserving import __version__
+from pyserving.errors import InvalidArgument
+from pyserving.machine import schedulable_cpus
+
+Value: TypeAlias = int | bool | str | float
+
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Effect(Enum):
+    """What a flag does here."""
+
+    WORKING = "yes"
+    NOT_YET = "no effect yet"
+    REFUSED = "refused"
+    """It asks for protection that is not built: the server does not start without it."""
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What is known of a flag besides its name and its value."""
+
+    kind: str
+    """int32, int64, bool, string or float, as the usage text names types."""
+    help: str
+    effect: Effect = Effect.WORKING
+    reason: str = ""
+    """Why it is not applicable."""
+    ours: bool = False
+    """TensorFlow Serving does not have it."""
+    default_in_words: str = ""
+    """For the documentation, where the value depends on the machine."""
+
+
+def _four_per_cpu() -> int:
+    return 4 * schedulable_cpus()
+
+
+def _flag(
+    kind: str, default: Value | Callable[[], Value], help: str, effect: Effect = Effect.WORKING, **more: Any
+) -> Any:
+    metadata = {"flag": Flag(kind, help, effect, **more)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_int32 = partial(_flag, "int32")
+_int64 = partial(_flag, "int64")
+_bool = partial(_flag, "bool")
+_string = partial(_flag, "string")
+_float = partial(_flag, "float")
+_NOT_YET = Effect.NOT_YET
+_REFUSED = Effect.REFUSED
+_NOT_APPLICABLE = Effect.NOT_APPLICABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The value of every flag. The fields' metadata hold a `Flag` each."""
+
+    # Ports
+    port: int = _int32(8500, "TCP port of the gRPC services, on all IPv4 interfaces. 0: none")
+    grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
+    rest_api_port: int = _int32(0, "TCP port of HTTP: metrics, health and status pages. 0: none")
+    rest_api_num_threads: int = _int32(
+        _four_per_cpu, "Threads for REST requests", _NOT_YET, default_in_words="4 × schedulable CPUs"
+    )
+    rest_api_timeout_in_ms: int = _int32(30000, "Time limit of a REST request. 0 or less: none", _NOT_YET)
+    rest_api_enable_cors_support: bool = _bool(False, "Let pages of any origin call the REST API", _NOT_YET)
+    grpc_channel_arguments: str = _string("", "Settings for the gRPC server: key=value, with commas in between")
+    grpc_max_threads: int = _int32(
+        _four_per_cpu,
+        "When given: the most gRPC calls answered at a time; further ones get RESOURCE_EXHAUSTED",
+        default_in_words="4 × schedulable CPUs, as shown by `--help`; no limit unless given",
+    )
+    enable_grpc_healthcheck_service: bool = _bool(True, "Offer grpc.health.v1 (TensorFlow Serving: off by default)")
+    ssl_config_file: str = _string("", "Text-format SSLConfig: serve gRPC over TLS", _REFUSED)
+    use_alts_credentials: bool = _bool(False, "Secure gRPC with ALTS", _REFUSED)
+
+    # Models
+    model_name: str = _string("default", "Name of the one model to serve; not used with --model_config_file")
+    model_base_path: str = _string("", "Folder or URI that holds the version folders of the one model to serve")
+    model_config_file: str = _string("", "Text-format ModelServerConfig that lists the models to serve")
+    model_config_file_poll_wait_seconds: int = _int32(
+        0, "Seconds between two readings of --model_config_file. 0 or less: read it once", _NOT_YET
+    )
+    allow_version_labels_for_unavailable_models: bool = _bool(
+        False, "Accept a new version label before its version is available", _NOT_YET
+    )
+    saved_model_tags: str = _string("serve", "Tags, with commas in between, of the MetaGraph to load from a SavedModel")
+    enable_signature_method_name_check: bool = _bool(
+        False, "Refuse requests to a signature whose method_name is made for another RPC"
+    )
+    remove_unused_fields_from_bundle_metagraph: bool = _bool(True, "Keep only signatures of a loaded model's MetaGraph")
+    enable_serialization_as_tensor_content: bool = _bool(
+        False, "Answer Predict with tensor_content rather than typed value fields"
+    )
+    platform_config_file: str = _string(
+        "", "Text-format PlatformConfigMap, in place of the built-in platform", _NOT_YET
+    )
+
+    # Loading
+    num_load_threads: int = _int32(0, "Threads that load versions. 0: one after the other")
+    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: one after the other")
+    max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
+    load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
+    file_system_poll_wait_seconds: int = _int32(
+        1, "Seconds between two looks at the base paths. 0: one look at start-up. Negative: none"
+    )
+    flush_filesystem_caches: bool = _bool(
+        True, "Empty the caches of remote file systems once models are loaded", _NOT_YET
+    )
+    enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests", _NOT_YET)
+    num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once", _NOT_YET)
+
+    # Running
+    tensorflow_session_parallelism: int = _int64(
+        0, "Threads in each pool of a TensorFlow session, within and between ops. 0: TensorFlow chooses"
+    )
+    tensorflow_intra_op_parallelism: int = _int64(0, "Threads within an op. 0: TensorFlow chooses")
+    tensorflow_inter_op_parallelism: int = _int64(0, "Threads between ops. 0: TensorFlow chooses")
+    tensorflow_session_config_file: str = _string(
+        "", "Text-format tensorflow.ConfigProto for sessions; thread counts and GPU memory come from their own flags"
+    )
+    per_process_gpu_memory_fraction: float = _float(
+        0.0, "Part of a GPU's memory, from 0 to 1, taken at start-up. 0: taken as it is needed"
+    )
+    xla_cpu_compilation_enabled: bool = _bool(False, "XLA on CPUs; works without the flag, too")
+    xla_gpu_compilation_enabled: bool = _bool(False, "XLA on GPUs; works without the flag, too")
+    mixed_precision: str = _string("", "`bfloat16`: let oneDNN compute in bfloat16 where it may", _NOT_YET)
+    thread_pool_factory_config_file: str = _string("", "Text-format ThreadPoolFactoryConfig", _NOT_YET)
+    skip_initialize_tpu: bool = _bool(
+        False, "Leave TPUs alone at start-up", _NOT_APPLICABLE, reason="TPUs are not used"
+    )
+
+    # Batching
+    enable_batching: bool = _bool(False, "Run requests together in batches", _NOT_YET)
+    batching_parameters_file: str = _string("", "Text-format BatchingParameters; needs --enable_batching", _NOT_YET)
+    enable_per_model_batching_parameters: bool = _bool(
+        False, "Read batching_params.pbtxt in a version's folder; needs --enable_batching", _NOT_YET
+    )
+
+    # TensorFlow Lite
+    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one", _NOT_YET)
+    num_tflite_pools: int = _int32(
+        schedulable_cpus,
+        "Pools of TensorFlow Lite interpreters",
+        _NOT_APPLICABLE,
+        reason="goes with --prefer_tflite_model",
+        default_in_words="schedulable CPUs",
+    )
+    num_tflite_interpreters_per_pool: int = _int32(
+        1, "TensorFlow Lite interpreters in a pool", _NOT_APPLICABLE, reason="goes with --prefer_tflite_model"
+    )
+
+    # Watching the server
+    monitoring_config_file: str = _string(
+        "", "Text-format MonitoringConfig: path of the metrics page, or enable: false for none. Empty: the usual path"
+    )
+    enable_profiler: bool = _bool(True, "Offer TensorFlow's profiler service on the gRPC port", _NOT_YET)
+    version: bool = _bool(False, "Print versions and exit")
+
+    # Ours
+    strict_startup: bool = _bool(
+        False, "Exit when any model fails to load at start-up, not only when all do", ours=True
+    )
+    shutdown_grace_seconds: float = _float(
+        30.0, "Seconds that requests in flight may take to finish after SIGTERM or SIGINT", ours=True
+    )
+    incomplete_version_timeout_seconds: float = _float(
+        30.0, "Seconds without change after which a version folder that looks incomplete is loaded as it is", ours=True
+    )
+    servable_versions_always_present: bool = _bool(
+        True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
+    )
+    max_expanded_tensor_bytes: int = _int64(
+        1 << 30, "The most bytes one tensor of a request may take in memory", ours=True
+    )
+    max_inflight_calls: int = _int32(
+        0,
+        "The most gRPC calls in flight; further ones get RESOURCE_EXHAUSTED. 0: from the machine's memory",
+        ours=True,
+    )
+    max_inflight_bytes: int = _int64(
+        0,
+        "The most bytes of requests in flight; further ones get RESOURCE_EXHAUSTED. 0: a quarter of free memory",
+        ours=True,
+    )
+    log_format: str = _string("text", "`text` for people, or `json`: one object a line", ours=True)
+    log_level: str = _string("info", "The least that is logged: debug, info, warning or error", ours=True)
+
+
+FLAGS: Mapping[str, Flag] = {field.name: field.metadata["flag"] for field in fields(Options)}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a command line says, and what the process is to print about it."""
+
+    options: Options
+    given: frozenset[str]
+    """Names of the flags that were written out, even with their default value."""
+    stdout: str
+    stderr: str
+    exit_status: int | None
+    """None: go on and serve."""
+
+
+def parse(argv: Sequence[str], program: str = "tensorflow_model_server") -> Parsed:
+    """Read the words after the program's name, as TensorFlow's command_line_flags.cc and main.cc do.
+
+    In addition `--noname` sets a boolean to false, and `-` in a name stands for `_`.
+    """
+    values: dict[str, Value] = {}
+    unknown: list[str] = []
+    complaints: list[str] = []
+    for position, word in enumerate(argv):
+        if word == "--":
+            unknown.extend(argv[position:])
+            break
+        try:
+            known = _read(word)
+        except ValueError as error:
+            complaints.append(f"{error}\n")
+            continue
+        if known is None:
+            unknown.append(word)
+        else:
+            name, value = known
+            values[name] = value
+    options = Options(**values)  # type: ignore[arg-type]  # each value was read by its own flag's kind
+    stdout, exit_status = _verdict(program, options, unknown, bool(complaints))
+    return Parsed(options, frozenset(values), stdout, "".join(complaints), exit_status)
+
+
+def _verdict(program: str, options: Options, unknown: Sequence[str], has_complaints: bool) -> tuple[str, int | None]:
+    """What goes to stdout, and the exit status."""
+    if has_complaints or unknown[:1] == ["--help"]:
+        return usage(program), 255
+    if options.version:
+        return _version_text(), 0
+    if unknown:
+        return f"unknown argument: {unknown[0]}\n{usage(program)}", None
+    return "", None
+
+
+def _read(word: str) -> tuple[str, Value] | None:
+    """The flag a word sets, and to what; None: not a flag. ValueError says which value cannot be read."""
+    if not word.startswith("--"):
+        return None
+    written, equals, text = word[2:].partition("=")
+    name = written.replace("-", "_")
+    if name not in FLAGS:
+        positive = name.removeprefix("no")
+        is_negation = not equals and positive != name and positive in FLAGS and FLAGS[positive].kind == "bool"
+        return (positive, False) if is_negation else None
+    kind = FLAGS[name].kind
+    if not equals:
+        return (name, True) if kind == "bool" else None
+    try:
+        return name, _READERS[kind](text)
+    except ValueError:
+        raise ValueError(f"Couldn't interpret value {text} for flag {name}.") from None
+
+
+def _read_integer(bits: int, text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise ValueError(text)
+    value = int(text)
+    if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        raise ValueError(text)
+    return value
+
+
+def _read_bool(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _read_float(text: str) -> float:
+    if re.search(r"[\s_]", text):  # which Python would let pass
+        raise ValueError(text)
+    return float(text)
+
+
+_READERS: Mapping[str, Callable[[str], Value]] = {
+    "int32": partial(_read_integer, 32),
+    "int64": partial(_read_integer, 64),
+    "bool": _read_bool,
+    "string": str,
+    "float": _read_float,
+}
+
+
+def usage(program: str, options: Options | None = None) -> str:
+    """The help text, with the values of `options` (the defaults, unless given) as the flags' values."""
+    options = options or Options()
+    lines = [f"usage: {program}", "Flags:"]
+    for name, flag in FLAGS.items():
+        setting = f"--{name}={_written(flag.kind, getattr(options, name))}"
+        lines.append(f"\t{setting:<33}\t{flag.kind}\t{flag.help}")
+    return "\n".join(lines) + "\n"
+
+
+def _written(kind: str, value: Value) -> str:
+    if kind == "bool":
+        return "true" if value else "false"
+    if kind == "string":
+        return f'"{value}"'
+    return f"{value:f}" if kind == "float" else str(value)
+
+
+def _version_text() -> str:
+    return f"TensorFlow ModelServer: {__version__}+pyserving\nTensorFlow Library: {_tensorflow_version()}\n"
+
+
+def _tensorflow_version() -> str:
+    """Of whichever distribution provides TensorFlow here; asking TensorFlow itself would take seconds."""
+    distributions = importlib.metadata.packages_distributions().get("tensorflow", [])
+    return importlib.metadata.version(distributions[0]) if distributions else "not installed"
+
+
+def validate(options: Options) -> None:
+    """Refuse flags that contradict each other, in the order of server.cc; InvalidArgument with its sentences."""
+    if not options.port and not options.grpc_socket_path:
+        raise InvalidArgument(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if options.use_alts_credentials and options.ssl_config_file:
+        raise InvalidArgument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    _refuse_missing_protection(options)
+    if not options.model_base_path and not options.model_config_file:
+        raise InvalidArgument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    if not options.platform_config_file:
+        _validate_platform(options)
+    _validate_ours(options)
+    channel_arguments(options)
+
+
+def _refuse_missing_protection(options: Options) -> None:
+    defaults = Options()
+    for name, flag in FLAGS.items():
+        if flag.effect is Effect.REFUSED and getattr(options, name) != getattr(defaults, name):
+            raise InvalidArgument(f"--{name} is not supported yet, and the server does not start unprotected.")
+
+
+def _validate_platform(options: Options) -> None:
+    """What a platform config file makes moot."""
+    if options.batching_parameters_file and not options.enable_batching:
+        raise InvalidArgument(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    if (
+        options.tensorflow_session_parallelism > 0
+        and options.tensorflow_intra_op_parallelism > 0
+        and options.tensorflow_inter_op_parallelism > 0
+    ):
+        raise InvalidArgument(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all."
+        )
+
+
+def _validate_ours(options: Options) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(options, name)
+        if not value >= least:  # so written that nan is refused, too
+            raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
+    for name, choices in {"log_format": LOG_FORMATS, "log_level": LOG_LEVELS}.items():
+        value = getattr(options, name)
+        if value not in choices:
+            raise InvalidArgument(f"--{name} must be one of {', '.join(choices)}; was {value!r}")
+
+
+_LEAST: Mapping[str, int] = {
+    "grpc_max_threads": 1,
+    "shutdown_grace_seconds": 0,
+    "incomplete_version_timeout_seconds": 0,
+    "max_expanded_tensor_bytes": 1,
+    "max_inflight_calls": 0,
+    "max_inflight_bytes": 0,
+}
+
+
+def startup_warning(given: Collection[str]) -> str | None:
+    """One sentence about the flags that were given and change nothing; None when there are none."""
+    idle = [f"--{name} ({_effect_in_words(flag)})" for name, flag in FLAGS.items() if name in given and _is_idle(flag)]
+    return f"Flags that change nothing here: {', '.join(idle)}" if idle else None
+
+
+def _is_idle(flag: Flag) -> bool:
+    return flag.effect in (Effect.NOT_YET, Effect.NOT_APPLICABLE)
+
+
+def _effect_in_words(flag: Flag) -> str:
+    return f"{flag.effect.value}: {flag.reason}" if flag.reason else flag.effect.value
+
+
+def channel_arguments(options: Options) -> list[tuple[str, int | str]]:
+    """`--grpc_channel_arguments` as gRPC takes them: a value that is a 32-bit integer is one, any other is text."""
+    items = options.grpc_channel_arguments.split(",") if options.grpc_channel_arguments else []
+    return [_channel_argument(item) for item in items]
+
+
+def _channel_argument(item: str) -> tuple[str, int | str]:
+    key, *values = item.split("=")
+    if not values:
+        raise InvalidArgument(f"--grpc_channel_arguments must be a list of key=value; an item was {item!r}")
+    # As server.cc: what follows a second `=` is dropped.
+    try:
+        return key, _read_integer(32, values[0].strip())
+    except ValueError:
+        return key, values[0]
+
+
+def saved_model_tags(options: Options) -> frozenset[str]:
+    """The tag set that a MetaGraph must have, no less and no more; `{"serve"}` for an empty flag."""
+    return frozenset((options.saved_model_tags or "serve").split(","))
+
+
+_BYTES_PER_CALL = 64 << 10
+"""What a small call in flight takes, generously counted: its bodies, its tasks, its place in queues."""
+
+
+def inflight_limits(options: Options, available_bytes: int) -> tuple[int, int]:
+    """The most calls in flight, and the most bytes of their bodies, on a machine with so much memory to give."""
+    share = max(available_bytes // 4, 64 << 20)
+    return options.max_inflight_calls or share // _BYTES_PER_CALL, options.max_inflight_bytes or share
+
+
+def markdown() -> str:
+    """The text of docs/flags.md."""
+    theirs = [_row(name, flag) for name, flag in FLAGS.items() if not flag.ours]
+    ours = [_row(name, flag) for name, flag in FLAGS.items() if flag.ours]
+    return _MARKDOWN.format(theirs="\n".join(theirs), ours="\n".join(ours))
+
+
+def _row(name: str, flag: Flag) -> str:
+    default = flag.default_in_words or f"`{_written(flag.kind, getattr(Options(), name))}`"
+    return f"| `--{name}` | {flag.kind} | {default} | {_effect_in_words(flag)} | {flag.help} |"
+
+
+_MARKDOWN = """\
+# Flags
+
+<!-- Written by `python -m pyserving.options --markdown`. -->
+
+A flag is written `--name=value`; a boolean also `--name` or `--noname`; `-` and `_` in names are the same. The last one
+given counts. A value that cannot be read ends the server with status 255; an unknown argument is reported, and the
+server goes on. `--help` lists all flags, `--version` prints versions.
+
+"no effect yet": accepted, and named in one warning at start-up. "refused": asks for a protection that is not built yet,
+so the server does not start with it.
+
+## TensorFlow Serving's
+
+| flag | type | default | effect | meaning |
+|---|---|---|---|---|
+{theirs}
+
+## pyserving's own
+
+| flag | type | default | effect | meaning |
+|---|---|---|---|---|
+{ours}
+"""
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--markdown"]:
+        sys.exit("usage: python -m pyserving.options --markdown")
+    sys.stdout.write(markdown())

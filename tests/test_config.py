@@ -1,0 +1,331 @@
+"""Config files and flags, and the configurations that are refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from pyserving import protos
+from pyserving.config import (
+    is_absolute,
+    model_server_config,
+    monitoring_path,
+    read_text_proto,
+    session_config,
+    validate_model_server_config,
+)
+from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, ServingError
+from pyserving.options import Options
+
+
+@pytest.fixture
+def file(tmp_path: Path):
+    """Writes a text into a file and gives its path."""
+
+    def write(text: str | bytes) -> str:
+        path = tmp_path / "file.config"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    return write
+
+
+def models(*models: dict[str, object]) -> protos.ModelServerConfig:
+    defaults = {"base_path": "/models/m", "model_platform": "tensorflow"}
+    return protos.ModelServerConfig(model_config_list={"config": [defaults | model for model in models]})
+
+
+# Text files
+
+
+def test_text_proto_may_have_comments_commas_and_semicolons(file):
+    path = file(
+        "# ours\nmodel_config_list: {\n  config: { name: 'a', base_path: '/a'; model_platform: 'tensorflow' },\n}"
+    )
+
+    config = read_text_proto(path, protos.ModelServerConfig)
+
+    assert [(model.name, model.base_path) for model in config.model_config_list.config] == [("a", "/a")]
+
+
+def test_text_proto_may_expand_any_messages(file):
+    path = file(
+        'platform_configs { key: "tensorflow" value { source_adapter_config {'
+        "  [type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] {"
+        '    legacy_config { saved_model_tags: "serve" enable_model_warmup: true } } } } }'
+    )
+
+    config = read_text_proto(path, protos.PlatformConfigMap)
+
+    adapter = protos.SavedModelBundleSourceAdapterConfig()
+    assert config.platform_configs["tensorflow"].source_adapter_config.Unpack(adapter)
+    assert list(adapter.legacy_config.saved_model_tags) == ["serve"]
+
+
+@pytest.mark.parametrize("text", ["\n", "  \t\n", "# nothing yet\n"])
+def test_text_proto_of_whitespace_and_comments_is_the_default_message(file, text):
+    assert read_text_proto(file(text), protos.ModelServerConfig) == protos.ModelServerConfig()
+
+
+def test_missing_text_proto_is_not_found(tmp_path):
+    with pytest.raises(NotFound) as caught:
+        read_text_proto(str(tmp_path / "none"), protos.ModelServerConfig)
+    assert caught.value.message == f"{tmp_path}/none; No such file or directory"
+
+
+def test_text_proto_without_a_byte_is_invalid(file):
+    path = file("")
+    with pytest.raises(InvalidArgument) as caught:
+        read_text_proto(path, protos.ModelServerConfig)
+    assert caught.value.message == f"{path}; Invalid argument"
+
+
+def test_folder_is_no_text_proto(tmp_path):
+    with pytest.raises(FailedPrecondition, match="; Is a directory"):
+        read_text_proto(str(tmp_path), protos.ModelServerConfig)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything is readable for root")
+def test_text_proto_that_may_not_be_read_is_refused(file):
+    path = file("model_config_list {}")
+    Path(path).chmod(0)
+    with pytest.raises(PermissionDenied, match="; Permission denied"):
+        read_text_proto(path, protos.ModelServerConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("model_config_list {\n  confg {}\n}", "2:3: "),
+        ("model_config_list { config { name: 5 } }", "1:36: "),
+        ("model_config_list {", "1:"),
+        ("model_config_list {} custom_model_config {", "1:"),
+        (b"model_config_list { config { name: '\xff' } }", "1:1: not UTF-8"),
+    ],
+)
+def test_error_in_a_text_proto_is_logged_with_its_place(file, caplog, text, complaint):
+    path = file(text)
+    with pytest.raises(InvalidArgument) as caught:
+        read_text_proto(path, protos.ModelServerConfig)
+
+    assert caught.value.message == f"Invalid protobuf file: '{path}'"
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f"Error parsing text-format tensorflow.serving.ModelServerConfig: {complaint}"
+    )
+
+
+# Which models
+
+
+def test_flags_of_one_model_make_a_list_of_one(caplog):
+    caplog.set_level(logging.INFO)
+
+    config = model_server_config(Options(model_name="m", model_base_path="/models/m"))
+
+    assert config == models({"name": "m"})
+    assert caplog.messages == [
+        "Building single TensorFlow model file config:  model_name: m model_base_path: /models/m"
+    ]
+
+
+def test_config_file_wins_over_the_flags_of_one_model(file):
+    path = file("model_config_list { config { name: 'b' base_path: '/b' } }")
+
+    config = model_server_config(Options(model_name="a", model_base_path="/a", model_config_file=path))
+
+    assert [model.name for model in config.model_config_list.config] == ["b"]
+
+
+def test_models_of_a_valid_config_come_in_its_order():
+    config = models({"name": "b"}, {"name": "a", "model_platform": "", "model_type": 1})
+
+    assert [model.name for model in validate_model_server_config(config)] == ["b", "a"]
+
+
+def test_empty_list_is_valid():
+    config = models()
+    config.model_config_list.SetInParent()
+
+    assert validate_model_server_config(config, previous=models({"name": "a"})) == []
+
+
+def test_config_with_nothing_set_asks_for_nothing(caplog):
+    caplog.set_level(logging.INFO)
+
+    assert validate_model_server_config(protos.ModelServerConfig()) == []
+    assert caplog.messages == ["Taking no action for empty config."]
+
+
+def refusal(config: protos.ModelServerConfig, previous: protos.ModelServerConfig | None = None) -> ServingError:
+    with pytest.raises(ServingError) as caught:
+        validate_model_server_config(config, previous)
+    return caught.value
+
+
+@pytest.mark.parametrize("next_config", [protos.ModelServerConfig(), protos.ModelServerConfig(custom_model_config={})])
+def test_list_can_only_be_followed_by_a_list(next_config):
+    error = refusal(next_config, previous=models({"name": "a"}))
+
+    assert isinstance(error, FailedPrecondition)
+    assert error.message == (
+        "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another."
+    )
+
+
+def test_custom_config_is_not_supported():
+    error = refusal(protos.ModelServerConfig(custom_model_config={}))
+
+    assert error.status == "INVALID_ARGUMENT: ModelServer does not yet support custom model config."
+
+
+def test_names_are_unique():
+    error = refusal(models({"name": "a"}, {"name": "b"}, {"name": "a", "base_path": "x"}))
+
+    assert error.status == "INVALID_ARGUMENT: Illegal to list model a multiple times in config list"
+
+
+def test_relative_base_path_is_refused_before_platforms_are_looked_at():
+    error = refusal(models({"name": "a", "base_path": "./a", "model_platform": ""}))
+
+    assert error.status == ("INVALID_ARGUMENT: Expected model a to have an absolute path or URI; got base_path()=./a")
+
+
+@pytest.mark.parametrize(
+    ("path", "absolute"),
+    [
+        ("/models/m", True),
+        ("gs://bucket/m", True),
+        ("s3a.v2://bucket", True),
+        ("file:///m", True),
+        ("", False),
+        ("m", False),
+        ("./m", False),
+        ("~/m", False),
+        ("file:m", False),
+        ("://m", False),
+        ("a_b://m", False),
+    ],
+)
+def test_base_path_is_absolute_or_a_uri(path, absolute):
+    assert is_absolute(path) is absolute
+
+
+def test_platform_of_a_model_stays():
+    error = refusal(models({"name": "a", "model_platform": "other"}), previous=models({"name": "a"}))
+
+    assert error.status == (
+        "INVALID_ARGUMENT: Illegal to change a model's platform. For model a platform was tensorflow and new platform "
+        "requested is other"
+    )
+
+
+def test_platform_may_be_named_the_old_way_instead():
+    config = models({"name": "a", "model_platform": "", "model_type": 1})
+
+    assert len(validate_model_server_config(config, previous=models({"name": "a"}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (
+            {"model_type": 1},
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            "model name is a",
+        ),
+        ({"model_type": 2, "model_platform": ""}, "ModelServerConfig::model_type choice 2 not supported."),
+        (
+            {"model_platform": ""},
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            "model name is a",
+        ),
+        ({"model_platform": "onnx"}, "Model a requests unsupported platform onnx"),
+    ],
+)
+@pytest.mark.parametrize("previous", [None, models({"name": "z"})])
+def test_platform_that_nobody_knows_is_refused(model, sentence, previous):
+    assert refusal(models({"name": "a"} | model), previous).status == f"INVALID_ARGUMENT: {sentence}"
+
+
+def test_further_platforms_can_be_known():
+    config = models({"name": "a", "model_platform": "python"})
+
+    assert len(validate_model_server_config(config, platforms={"tensorflow", "python"})) == 1
+
+
+# Where metrics are
+
+
+def test_metrics_page_is_at_the_usual_path_when_http_is_open():
+    assert monitoring_path(Options(rest_api_port=8501)) == "/monitoring/prometheus/metrics"
+
+
+def test_metrics_page_is_nowhere_without_http():
+    assert monitoring_path(Options()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("prometheus_config { enable: true }", "/monitoring/prometheus/metrics"),
+        ('prometheus_config { enable: true, path: "/metrics" }', "/metrics"),
+        ('prometheus_config { enable: false, path: "/metrics" }', None),
+        ("# nothing", None),
+    ],
+)
+def test_monitoring_config_file_decides_where_the_metrics_page_is(file, text, path):
+    assert monitoring_path(Options(rest_api_port=8501, monitoring_config_file=file(text))) == path
+
+
+# Sessions
+
+
+def session(**flags: object) -> protos.ConfigProto:
+    return protos.ConfigProto.FromString(session_config(Options(**flags)))
+
+
+def test_session_takes_gpu_memory_as_it_needs_it():
+    assert session() == protos.ConfigProto(gpu_options={"allow_growth": True})
+
+
+def test_session_takes_the_part_of_gpu_memory_that_a_flag_gives():
+    assert session(per_process_gpu_memory_fraction=0.5).gpu_options == protos.GPUOptions(
+        per_process_gpu_memory_fraction=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("both", "intra", "inter", "threads"),
+    [(0, 0, 0, (0, 0)), (4, 0, 0, (4, 4)), (4, 2, 0, (2, 0)), (4, 0, 3, (0, 3)), (0, 2, 3, (2, 3))],
+)
+def test_thread_counts_of_their_own_come_before_the_common_one(both, intra, inter, threads):
+    config = session(
+        tensorflow_session_parallelism=both,
+        tensorflow_intra_op_parallelism=intra,
+        tensorflow_inter_op_parallelism=inter,
+    )
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == threads
+
+
+def test_session_config_file_is_kept_but_for_what_flags_decide(file):
+    path = file(
+        "allow_soft_placement: true intra_op_parallelism_threads: 9 inter_op_parallelism_threads: 9 "
+        "gpu_options { per_process_gpu_memory_fraction: 0.9 visible_device_list: '1' }"
+    )
+    config = session(tensorflow_session_config_file=path, tensorflow_session_parallelism=2)
+
+    assert config == protos.ConfigProto(
+        allow_soft_placement=True,
+        intra_op_parallelism_threads=2,
+        inter_op_parallelism_threads=2,
+        gpu_options={"allow_growth": True, "visible_device_list": "1"},
+    )
+
+
+def test_thread_count_that_no_session_can_have_is_refused():
+    with pytest.raises(InvalidArgument, match="Too many threads for a session: 4294967296 within an op"):
+        session(tensorflow_session_parallelism=2**32)

@@ -1,0 +1,67 @@
+"""What a machine gives, read from files as Linux writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyserving.machine import available_memory, schedulable_cpus
+
+MIB = 1 << 20
+
+
+def write(root: Path, path: str, text: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path, "proc/meminfo", f"MemTotal: {8192 * 1024} kB\nMemAvailable:    {4096 * 1024} kB\nBuffers: 1 kB\n")
+    return tmp_path
+
+
+def test_memory_is_the_machines_where_no_cgroup_limits_it(root):
+    write(root, "proc/self/cgroup", "0::/user.slice\n")
+    write(root, "sys/fs/cgroup/user.slice/memory.max", "max\n")
+
+    assert available_memory(root) == 4096 * MIB
+
+
+@pytest.mark.parametrize("limited", ["pod/container", "pod"])
+def test_memory_is_at_most_what_a_cgroup_or_one_around_it_allows(root, limited):
+    write(root, "proc/self/cgroup", "0::/pod/container\n")
+    write(root, f"sys/fs/cgroup/{limited}/memory.max", f"{512 * MIB}\n")
+
+    assert available_memory(root) == 512 * MIB
+
+
+def test_memory_is_at_most_what_a_container_of_its_own_namespace_allows(root):
+    write(root, "proc/self/cgroup", "0::/\n")
+    write(root, "sys/fs/cgroup/memory.max", f"{256 * MIB}\n")
+
+    assert available_memory(root) == 256 * MIB
+
+
+def test_memory_is_at_most_what_a_cgroup_of_version_1_allows(root):
+    write(root, "proc/self/cgroup", "5:cpu,cpuacct:/x\n4:memory:/docker/abc\n")
+    write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", f"{128 * MIB}\n")
+
+    assert available_memory(root) == 128 * MIB
+
+
+def test_memory_limit_above_the_machines_changes_nothing(root):
+    write(root, "proc/self/cgroup", "4:memory:/\n")
+    write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+
+    assert available_memory(root) == 4096 * MIB
+
+
+def test_memory_of_a_system_without_such_files_is_all_of_it(tmp_path):
+    assert available_memory(tmp_path) > 0
+
+
+def test_cpus_are_at_least_one():
+    assert schedulable_cpus() >= 1

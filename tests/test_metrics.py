@@ -1,0 +1,218 @@
+"""The metrics page, against pages written by hand from the contract, and the counting of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pyserving.errors import NotFound
+from pyserving.metrics import MAX_CELLS, OTHER, Counter, Family, Gauge, Histogram, Metrics, exponential, page
+
+GOLDEN = Path(__file__).parent / "golden"
+DOCUMENTATION = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+
+def golden(name: str) -> str:
+    return (GOLDEN / name).read_text()
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.micros = 100_000_000
+
+    def __call__(self) -> int:
+        return self.micros * 1000
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def metrics(clock: Clock) -> Metrics:
+    return Metrics(clock)
+
+
+def tensorflow_part(metrics: Metrics) -> str:
+    """The page down to where prometheus-client's part begins with its first HELP line."""
+    return metrics.exposition().decode().partition("# HELP")[0]
+
+
+def test_page_has_the_text_form_of_the_contract():
+    odd = Family("/test/odd.name/-x", "counter", ["1st", "a_b.c"], Counter)
+    odd.labels("v", "w").increment(5)
+    silent = Family("/test/silent", "histogram", [], lambda: Histogram((1.0,)))
+    plain = Family("/test/counter", "counter", [], Counter)
+    plain.labels().increment(3)
+    labelled = Family("/test/counter_labels", "counter", ["model_name", "status"], Counter)
+    labelled.labels('say "hi"', "back\\slash").increment(2)
+    labelled.labels("a", "OK").increment()
+    gauge = Family("/test/gauge", "gauge", [], Gauge)
+    gauge.labels().set(-4)
+    histogram = Family("/test/histogram", "histogram", [], lambda: Histogram((1.0, 2.0, 4.0)))
+    histogram.labels().add(2)
+    digit = Family("9lives", "counter", [], Counter)
+    digit.labels().increment(9)
+
+    assert page([silent, odd, digit, histogram, gauge, labelled, plain]) == golden("metrics_forms.txt")
+
+
+def test_all_families_of_a_fresh_server_show_their_type_lines(metrics):
+    assert tensorflow_part(metrics) == golden("metrics_at_start.txt")
+
+
+def test_latency_buckets_and_sum_print_with_six_digits(metrics):
+    cell = metrics.request_latency.labels("half_plus_two", "Predict", "GRPC")
+    for micros in (18, 250, 1234308):
+        cell.add(micros)
+
+    assert page([metrics.request_latency]) == golden("metrics_latency.txt")
+
+
+def test_newlines_in_label_values_are_left_as_they_are():
+    family = Family("/f", "counter", ["label"], Counter)
+    family.labels("two\nlines").increment()
+
+    assert page([family]) == '# TYPE :f counter\n:f{label="two\nlines"} 1\n'
+
+
+def test_exposition_ends_with_process_platform_and_gc_in_the_form_of_prometheus_client(metrics):
+    text = metrics.exposition().decode()
+
+    names = {family.name for family in text_string_to_metric_families(text)}
+    assert {"process_resident_memory_bytes", "python_info", "python_gc_collections"} <= names
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+def test_whole_page_parses_as_prometheus_text(metrics):
+    with metrics.request('a "model"', "Predict", "GRPC"):
+        pass
+
+    families = {family.name: family for family in text_string_to_metric_families(metrics.exposition().decode())}
+    (sample,) = families[":tensorflow:serving:request_count"].samples
+    assert (sample.labels, sample.value) == ({"model_name": 'a "model"', "status": "OK"}, 1)
+
+
+def test_exponential_gives_one_limit_less_than_buckets():
+    assert exponential(1, 2, 4) == (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize("value", [0.5, 1, 1.5, 2, 4, 5, math.inf])
+def test_bucket_holds_what_is_strictly_below_its_limit(value):
+    histogram = Histogram((1.0, 2.0, 4.0))
+    histogram.add(value)
+
+    below = [line.rpartition(" ")[2] for line in histogram.samples("h", "") if "_bucket" in line]
+    assert below == [str(int(value < limit)) for limit in (1, 2, 4)] + ["1"]
+
+
+def test_labels_give_the_same_cell_again(metrics):
+    assert metrics.request_count.labels("m", "OK") is metrics.request_count.labels("m", "OK")
+
+
+def test_labels_want_as_many_values_as_the_family_has_labels(metrics):
+    with pytest.raises(ValueError, match="request_count has the labels"):
+        metrics.request_count.labels("m")
+
+
+def test_removed_cell_leaves_the_page(metrics):
+    metrics.model_version_state.labels("m", "1").set(30)
+    metrics.model_version_state.remove("m", "1")
+    metrics.model_version_state.remove("m", "1")
+
+    assert page([metrics.model_version_state]) == "# TYPE :pyserving:model_version_state gauge\n"
+
+
+def test_names_that_clients_make_up_end_in_one_cell():
+    family = Family("/f", "counter", ["model_name", "status"], Counter)
+    for i in range(MAX_CELLS + 5):
+        family.labels(f"no-such-model-{i}", "NOT_FOUND").increment()
+
+    assert family.labels(OTHER, OTHER).value == 5
+    assert family.labels("no-such-model-0", "NOT_FOUND").value == 1
+    assert len(page([family]).splitlines()) == MAX_CELLS + 2
+
+
+def test_value_is_that_of_the_first_cell(metrics):
+    metrics.request_count.labels("b", "OK").increment(7)
+    metrics.request_count.labels("a", "OK").increment(2)
+
+    assert metrics.value("/tensorflow/serving/request_count") == 2
+
+
+def test_value_of_what_has_no_number_is_zero(metrics):
+    metrics.request_latency.labels("m", "Predict", "GRPC").add(5)
+
+    assert metrics.value("/tensorflow/serving/request_latency") == 0
+    assert metrics.value("/tensorflow/serving/request_count") == 0
+    assert metrics.value(":tensorflow:serving:request_count") == 0
+    assert metrics.value("/no/such/metric") == 0
+
+
+def test_gauge_moves_both_ways(metrics):
+    gauge = metrics.bytes_in_flight.labels()
+    gauge.increment(100)
+    gauge.decrement(30)
+    gauge.increment()
+
+    assert metrics.value("/pyserving/bytes_in_flight") == 71
+
+
+def test_request_counts_and_times_a_success(metrics, clock):
+    with metrics.request("m", "Predict", "GRPC") as request:
+        request.version, request.signature_name = "3", "serving_default"
+        clock.micros += 250
+
+    assert metrics.request_count.labels("m", "OK").value == 1
+    assert metrics.request_latency.labels("m", "Predict", "GRPC").sum == 250
+    assert metrics.request_duration.labels("m", "3", "serving_default", "OK").sum == 250
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound("Servable not found for request: Latest(m)"), "NOT_FOUND"),
+        (asyncio.CancelledError(), "CANCELLED"),
+        (ZeroDivisionError(), "INTERNAL"),
+    ],
+)
+def test_request_counts_a_failure_by_its_code_and_lets_it_through(metrics, error, status):
+    with pytest.raises(type(error)), metrics.request("m", "Predict", "GRPC"):
+        raise error
+
+    assert metrics.request_count.labels("m", status).value == 1
+    assert page([metrics.request_latency]).count("\n") == 1
+
+
+def test_request_that_no_servable_answered_is_timed_without_a_model(metrics):
+    with pytest.raises(NotFound), metrics.request("made-up", "Predict", "GRPC"):
+        raise NotFound("Servable not found for request: Latest(made-up)")
+
+    assert sum(metrics.request_duration.labels("", "", "", "NOT_FOUND").counts) == 1
+    assert "made-up" not in page([metrics.request_duration])
+
+
+def test_request_may_learn_its_model_late(metrics):
+    with metrics.request("", "", "REST") as request:
+        request.model_name, request.api = "m", "predict"
+
+    assert metrics.request_count.labels("m", "OK").value == 1
+    assert sum(metrics.request_latency.labels("m", "predict", "REST").counts) == 1
+
+
+def test_every_family_is_documented_with_its_labels(metrics):
+    rows = [line.split("|") for line in DOCUMENTATION.read_text().splitlines() if line.startswith("| `:")]
+    documented = {(row[1].strip(" `"), row[2].strip(), row[3].strip().replace("`", "")) for row in rows}
+
+    families = [value for value in vars(metrics).values() if isinstance(value, Family)]
+    assert documented == {
+        (family.name.replace("/", ":"), family.kind, ", ".join(family.label_names) or "-") for family in families
+    }
