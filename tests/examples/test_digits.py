@@ -134,7 +134,7 @@ def test_version_that_is_there_is_not_written_over(out: Path) -> None:
 
 
 def nearest(images: np.ndarray) -> np.ndarray:
-    """The labels of the training rows most like these: a classifier that need not be trained, and is sometimes wrong."""
+    """The labels of the training rows most like these: a classifier that needs no training and is sometimes wrong."""
     rows, _ = split()
     distances = ((images[:, None] - rows.images[None]) ** 2).sum(axis=2)
     return rows.labels[distances.argmin(axis=1)]
