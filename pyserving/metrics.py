@@ -155,8 +155,9 @@ def _no_leading_digit(name: str) -> str:
 
 
 def _escaped(label_value: str) -> str:
-    # As prometheus_exporter.cc: newlines stay as they are.
-    return label_value.replace("\\", "\\\\").replace('"', '\\"')
+    # Unlike prometheus_exporter.cc, which leaves newlines: a client may put one in a model's name, and a bare one would
+    # make the whole page unreadable to Prometheus.
+    return label_value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def page(families: Iterable[Family[Any]]) -> str:

@@ -89,9 +89,7 @@ class Servable:
             aliases = _checked_output_filter(signature.definition, output_filter)
             fetches = tuple(signature.definition.outputs[alias].name for alias in aliases)
         run = await self._session.run(signature.feeds, fetches, arrays, handle, deadline)
-        return Prediction(
-            self.id, signature.name, dict(zip(aliases, run.outputs, strict=True)), run.runtime_micros
-        )
+        return Prediction(self.id, signature.name, dict(zip(aliases, run.outputs, strict=True)), run.runtime_micros)
 
     async def run(
         self,

@@ -21,7 +21,7 @@ from pyserving.errors import (
 from pyserving.lifecycle.labels import VersionLabels
 from pyserving.lifecycle.manager import AspiredVersionsManager, ServableHandle
 from pyserving.lifecycle.monitor import ServableStateMonitor
-from pyserving.model_config import validated_models
+from pyserving.model_config import validate_model_server_config
 from pyserving.outcome import Fate, Outcome, failure_text, outcome_of
 from pyserving.protos import ModelConfig, ModelServerConfig
 from pyserving.signature import SignatureDef
@@ -109,7 +109,7 @@ class ServerCore:
             return servable.id, servable.signature_def_map
 
     def model_status(self, spec: ModelSpec) -> list[ServableState]:
-        """States of one version, or of all known, newest first. A label is not looked at, as get_model_status_impl.cc."""
+        """States of one version, or of all known, newest first. As get_model_status_impl.cc: labels are not read."""
         if spec.version is not None:
             state = self._monitor.state(ServableId(spec.name, spec.version))
             if state is None:
@@ -148,9 +148,8 @@ class ServerCore:
 
     def apply_config(self, config: ModelServerConfig) -> None:
         """Make `config` the wish, without waiting. A config that is refused changes nothing."""
-        models = validated_models(config, self._config)
-        if models is None:
-            _log.info("Taking no action for empty config.")
+        models = validate_model_server_config(config, self._config)
+        if config.WhichOneof("config") is None:
             return
         for model in models:
             if model.name not in self._models:

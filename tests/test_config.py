@@ -9,15 +9,9 @@ from pathlib import Path
 import pytest
 
 from pyserving import protos
-from pyserving.config import (
-    is_absolute,
-    model_server_config,
-    monitoring_path,
-    read_text_proto,
-    session_config,
-    validate_model_server_config,
-)
+from pyserving.config import model_server_config, monitoring_path, read_text_proto, session_config
 from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, ServingError
+from pyserving.model_config import is_absolute, validate_model_server_config
 from pyserving.options import Options
 
 

@@ -76,11 +76,11 @@ def test_latency_buckets_and_sum_print_with_six_digits(metrics):
     assert page([metrics.request_latency]) == golden("metrics_latency.txt")
 
 
-def test_newlines_in_label_values_are_left_as_they_are():
+def test_a_newline_in_a_label_value_does_not_break_its_line():
     family = Family("/f", "counter", ["label"], Counter)
     family.labels("two\nlines").increment()
 
-    assert page([family]) == '# TYPE :f counter\n:f{label="two\nlines"} 1\n'
+    assert page([family]) == '# TYPE :f counter\n:f{label="two\\nlines"} 1\n'
 
 
 def test_exposition_ends_with_process_platform_and_gc_in_the_form_of_prometheus_client(metrics):

@@ -36,9 +36,7 @@ class ModelService:
             raise InvalidArgument("Missing ModelSpec")
         response = protos.GetModelStatusResponse()
         for state in self.core.model_status(model_spec.decode(request.model_spec)):
-            entry = response.model_version_status.add(
-                version=state.id.version, state=int(state.manager_state)
-            )
+            entry = response.model_version_status.add(version=state.id.version, state=int(state.manager_state))
             entry.status.SetInParent()
             if state.health is not None:
                 entry.status.error_code = int(state.health.code)

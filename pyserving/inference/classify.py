@@ -19,7 +19,7 @@ SCORES = "scores"
 
 
 def check_signature(signature: SignatureDef, *, check_method_name: bool = False) -> None:
-    """Refuse a signature that cannot classify: one input `inputs`, one or two outputs, `classes` or `scores` of them."""
+    """Refuse a signature that cannot classify: it takes one input `inputs`, and `classes` or `scores` as outputs."""
     if check_method_name and signature.method_name != CLASSIFY_METHOD_NAME:
         raise InvalidArgument(
             f"Expected classification signature method_name to be {CLASSIFY_METHOD_NAME}. Was: {signature.method_name}"
@@ -103,9 +103,7 @@ async def classify(
     signature_name, signature = find_signature(signatures, spec.signature_name)
     check_signature(signature, check_method_name=check_method_name)
     examples = serialized_examples(request.input)
-    run = await core.run(
-        servable_id, {signature.inputs[INPUTS].name: examples}, fetches(signature), deadline=deadline
-    )
+    run = await core.run(servable_id, {signature.inputs[INPUTS].name: examples}, fetches(signature), deadline=deadline)
     response = protos.ClassificationResponse()
     fill_result(response.result, run.outputs, signature, len(examples))
     model_spec.encode_into(response.model_spec, servable_id, signature_name)

@@ -26,9 +26,7 @@ def _checked_signatures(
         if not task.model_spec.name:
             raise InvalidArgument("Found ModelSpec with an empty model name.")
         if task.model_spec.name != tasks[0].model_spec.name:
-            raise InvalidArgument(
-                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
-            )
+            raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE_NAME
         if name in wanted:
             raise InvalidArgument(f"Duplicate evaluation of signature: {name}")

@@ -51,9 +51,7 @@ def fill_result(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got " + shape_text(values)
         )
     if len(values) != num_examples:
-        raise InvalidArgument(
-            f"Input batch size did not match output batch size: {num_examples} vs. {len(values)}"
-        )
+        raise InvalidArgument(f"Input batch size did not match output batch size: {num_examples} vs. {len(values)}")
     check_data_type(values, DataType.DT_FLOAT, "Expected output Tensor of DT_FLOAT.  Got: ")
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
@@ -72,9 +70,7 @@ async def regress(
     signature_name, signature = find_signature(signatures, spec.signature_name)
     check_signature(signature, check_method_name=check_method_name)
     examples = serialized_examples(request.input)
-    run = await core.run(
-        servable_id, {signature.inputs[INPUTS].name: examples}, fetches(signature), deadline=deadline
-    )
+    run = await core.run(servable_id, {signature.inputs[INPUTS].name: examples}, fetches(signature), deadline=deadline)
     response = protos.RegressionResponse()
     fill_result(response.result, run.outputs, signature, len(examples))
     model_spec.encode_into(response.model_spec, servable_id, signature_name)

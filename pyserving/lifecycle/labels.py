@@ -37,9 +37,7 @@ class VersionLabels:
     def apply(self) -> None:
         """Take over what has become possible. Called when the serving map was swapped."""
         if self._wished is not None:
-            self._applied = {
-                name: self._possible(name, labels) for name, labels in self._wished.items()
-            }
+            self._applied = {name: self._possible(name, labels) for name, labels in self._wished.items()}
 
     def version(self, name: str, label: str) -> int | None:
         """The version a request with this label gets; None when there is no such label."""

@@ -37,12 +37,8 @@ def outputs(response: predict_pb2.PredictResponse) -> dict[str, np.ndarray]:
     return {alias: tf.make_ndarray(tensor) for alias, tensor in response.outputs.items()}
 
 
-def examples_request(
-    model: str, examples: list[tf.train.Example], signature: str = "", kind: str = "classify"
-) -> Any:
-    request = (
-        classification_pb2.ClassificationRequest() if kind == "classify" else regression_pb2.RegressionRequest()
-    )
+def examples_request(model: str, examples: list[tf.train.Example], signature: str = "", kind: str = "classify") -> Any:
+    request = classification_pb2.ClassificationRequest() if kind == "classify" else regression_pb2.RegressionRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
     request.input.example_list.examples.extend(examples)

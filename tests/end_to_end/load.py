@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -42,10 +43,8 @@ class Load:
         self._stop.set()
         self._thread.join()
         for call in self._calls:
-            try:
+            with suppress(grpc.RpcError):  # counted where it landed
                 call.result()
-            except grpc.RpcError:
-                pass  # counted where it landed
         with self._news:
             self._news.wait_for(lambda: self.answered + self.failures.total() == len(self._calls), timeout=60)
 

@@ -72,9 +72,7 @@ class ServerProcess:
             return [line for line in self.lines if text in line]
 
         with self._news:
-            self._news.wait_for(
-                lambda: len(found()) >= count or not self._reader.is_alive(), timeout=START_SECONDS
-            )
+            self._news.wait_for(lambda: len(found()) >= count or not self._reader.is_alive(), timeout=START_SECONDS)
             lines = found()
         if len(lines) < count:
             raise AssertionError(f"{text!r} is not in the log:\n" + "\n".join(self.lines[-80:]))

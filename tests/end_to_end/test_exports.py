@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tests.models import exported_once
 
 from tests.end_to_end.client_requests import examples_request, outputs, predict_request
 from tests.end_to_end.server_process import ROOT, Client, ServerProcess
-from tests.models import exported_once
 
 pytestmark = pytest.mark.slow
 

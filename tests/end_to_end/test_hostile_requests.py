@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, inference_pb2, predict_pb2
+from tests.models import half_plus_two
 
 from tests.end_to_end.client_requests import example, examples_request, outputs, predict_request, status_request
 from tests.end_to_end.server_process import Client, ServerProcess
-from tests.models import half_plus_two
 
 pytestmark = pytest.mark.slow
 
@@ -89,9 +89,8 @@ def refused_tensors() -> Iterator[Case]:
     ]  # fmt: skip
     for dims in huge[:-1]:
         yield Case(f"huge {dims[:4]}", PREDICT, predict_tensor(tensor(dims=dims)), _INVALID, parsing)
-        yield Case(
-            f"huge, one value {dims[:4]}", PREDICT, predict_tensor(tensor(dims=dims, float_val=[1.0])), _INVALID, parsing
-        )
+        body = predict_tensor(tensor(dims=dims, float_val=[1.0]))
+        yield Case(f"huge, one value {dims[:4]}", PREDICT, body, _INVALID, parsing)
     for dims in ([-1], [2, -1], [-(2**63)], [-2, -2]):
         yield Case(f"negative {dims}", PREDICT, predict_tensor(tensor(dims=dims)), _INVALID, parsing)
     for length in (1, 3, 4, 7, 9, 12, 400):
@@ -134,7 +133,9 @@ _WRONG_TYPES = {
 
 def wrong_names() -> Iterator[Case]:
     for name in ("n", "M", "m ", "../m", "m" * 10_000, "\u2603", "m\0"):
-        yield Case(f"model {name[:5]!r}", PREDICT, named(name=name), _NOT_FOUND, "Servable not found for request: Latest(")
+        yield Case(
+            f"model {name[:5]!r}", PREDICT, named(name=name), _NOT_FOUND, "Servable not found for request: Latest("
+        )
     yield Case("no name", PREDICT, named(name=""), _INVALID, "ModelSpec has no name specified.")
     yield Case("no spec", PREDICT, b"", _INVALID, "Missing ModelSpec")
     for version in (0, 2, -1, 2**63 - 1, -(2**63)):
@@ -154,7 +155,9 @@ def wrong_names() -> Iterator[Case]:
         )
     for aliases in ((), ("x", "y"), ("a", "b"), tuple("abcdefgh")):
         body = predict_request("m", dict.fromkeys(aliases, X)).SerializeToString()
-        yield Case(f"inputs {aliases}", PREDICT, body, _INVALID, f"input size does not match signature: {len(aliases)}!=1")
+        yield Case(
+            f"inputs {aliases}", PREDICT, body, _INVALID, f"input size does not match signature: {len(aliases)}!=1"
+        )
     body = predict_request("m", {"y": X}).SerializeToString()
     yield Case("a misnamed input", PREDICT, body, _INVALID, "Signature input alias: x(feed name: ")
     for wanted, words in ((("z",), "output tensor alias not found in signature: z"), (("y", "y"), "duplicate output")):
@@ -196,11 +199,17 @@ def wrong_examples() -> Iterator[Case]:
         grpc.StatusCode.UNIMPLEMENTED,
         "Unsupported signature method_name: tensorflow/serving/predict",
     )
-    for fields, words in (((), "must specify at least one metadata_field"), (("x",), "Metadata field x is not supported")):
+    for fields, words in (
+        ((), "must specify at least one metadata_field"),
+        (("x",), "Metadata field x is not supported"),
+    ):
         metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
         metadata.model_spec.name = "m"
         yield Case(f"metadata {fields}", f"{service}/GetModelMetadata", metadata.SerializeToString(), _INVALID, words)
-    for version, words in ((None, "Could not find any versions of model n"), (3, "Could not find version 3 of model n")):
+    for version, words in (
+        (None, "Could not find any versions of model n"),
+        (3, "Could not find version 3 of model n"),
+    ):
         yield Case(
             f"status {version}",
             "/tensorflow.serving.ModelService/GetModelStatus",
@@ -208,7 +217,11 @@ def wrong_examples() -> Iterator[Case]:
             _NOT_FOUND,
             words,
         )
-    for path in ("/tensorflow.serving.SessionService/SessionRun", "/tensorflow.serving.PredictionService/PredictStreamed", "/x/y"):
+    for path in (
+        "/tensorflow.serving.SessionService/SessionRun",
+        "/tensorflow.serving.PredictionService/PredictStreamed",
+        "/x/y",
+    ):
         yield Case(path, path, b"", grpc.StatusCode.UNIMPLEMENTED, "")
 
 
@@ -254,7 +267,9 @@ def test_two_hundred_bad_requests_get_the_right_status(server: ServerProcess, cl
         if error is None:
             wrong.append(f"{case.name}: answered")
         elif error.code() is not case.code or case.words not in error.details():
-            wrong.append(f"{case.name}: {error.code().name} {error.details()[:200]!r}, not {case.code.name} {case.words!r}")
+            wrong.append(
+                f"{case.name}: {error.code().name} {error.details()[:200]!r}, not {case.code.name} {case.words!r}"
+            )
     assert wrong == []
     assert server.process.poll() is None
     assert rss_bytes(server.process.pid) - before < 256 << 20

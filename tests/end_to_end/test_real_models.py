@@ -57,7 +57,7 @@ def test_basic_pitch_hears_the_note(client: Client, hertz: float, column: int) -
 SNIPPETS = {
     "py": "import os\nfrom pathlib import Path\n\ndef main(argv):\n    for name in os.listdir('.'):\n"
     "        print(f'{name}: {len(name)}')\n\nif __name__ == '__main__':\n    main([])\n",
-    "c": '#include <stdio.h>\n#include <stdlib.h>\n\nint main(int argc, char **argv) {\n    int *p = malloc(4);\n'
+    "c": "#include <stdio.h>\n#include <stdlib.h>\n\nint main(int argc, char **argv) {\n    int *p = malloc(4);\n"
     '    printf("%d\\n", argc);\n    free(p);\n    return 0;\n}\n',
     "go": 'package main\n\nimport (\n\t"fmt"\n\t"os"\n)\n\nfunc main() {\n\tfor _, a := range os.Args {\n'
     "\t\tfmt.Println(a)\n\t}\n\tdefer func() { recover() }()\n}\n",

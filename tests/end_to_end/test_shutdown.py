@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.models import half_plus_two, slow
 
 from tests.end_to_end.client_requests import predict_request
 from tests.end_to_end.server_process import Client, ServerProcess
-from tests.models import half_plus_two, slow
 
 pytestmark = pytest.mark.slow
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.models import half_plus_two
 
 from tests.end_to_end.client_requests import predict_request, status_request
 from tests.end_to_end.load import Load
 from tests.end_to_end.server_process import Client, ServerProcess
-from tests.models import half_plus_two
 
 pytestmark = pytest.mark.slow
 
@@ -83,9 +83,7 @@ def test_a_base_path_that_goes_away_or_empties_changes_nothing(
     assert load.failures == {}
 
 
-def test_a_broken_new_version_leaves_the_old_one_serving(
-    server: ServerProcess, load: Load, base_path: Path
-) -> None:
+def test_a_broken_new_version_leaves_the_old_one_serving(server: ServerProcess, load: Load, base_path: Path) -> None:
     broken = base_path / "2"
     broken.mkdir()
     (broken / "saved_model.pbtxt").write_text("meta_graphs {}\n")

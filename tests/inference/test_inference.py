@@ -53,9 +53,7 @@ def request(num_examples: int = 2, name: str = "m", signature: str = "") -> prot
 
 async def test_classify_gives_labels_and_scores_in_tensor_order() -> None:
     answer = await classify(core(), request(2))
-    found = [
-        [(c.label, c.score) for c in row.classes] for row in answer.response.result.classifications
-    ]
+    found = [[(c.label, c.score) for c in row.classes] for row in answer.response.result.classifications]
     assert found == [[("yes", 0.75), ("no", 0.25)]] * 2
     spec = answer.response.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("m", 7, "serving_default")
@@ -102,7 +100,10 @@ async def test_classify_refuses_a_signature_that_cannot(signature: SignatureDef,
         ({"classes": np.array([b"a"], object)}, "Expected Tensor shape: [batch_size num_classes] but got [1]"),
         ({"classes": np.zeros((2, 2), np.int64)}, "Expected classes Tensor of DT_STRING. Got: DT_INT64"),
         ({"classes": np.array([[b"a", b"b"]], object)}, "Expected classes output batch size of 2. Got: 1"),
-        ({"scores": np.zeros((2, 2, 1), np.float32)}, "Expected Tensor shape: [batch_size num_classes] but got [2,2,1]"),
+        (
+            {"scores": np.zeros((2, 2, 1), np.float32)},
+            "Expected Tensor shape: [batch_size num_classes] but got [2,2,1]",
+        ),
         ({"scores": np.zeros((2, 2), np.float64)}, "Expected scores Tensor of DT_FLOAT. Got: DT_DOUBLE"),
         ({"scores": np.zeros((3, 2), np.float32)}, "Expected scores output batch size of 2. Got: 3"),
         ({"scores": np.zeros((2, 3), np.float32)}, "Tensors class and score should match in dim_size(1). Got 2 vs. 3"),
