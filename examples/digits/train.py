@@ -21,6 +21,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # steps this small are quic
 import numpy as np
 import tensorflow as tf
 from data import SIDE, Digits, split
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 tf.get_logger().setLevel("ERROR")  # it calls the one way to name a tensor in a signature deprecated
 v1 = tf.compat.v1
@@ -105,7 +106,7 @@ def export(weights: Sequence[np.ndarray], path: Path) -> None:
     unfinished.rename(path)
 
 
-def predict_signature(network: Network) -> saved_model.SignatureDef:
+def predict_signature(network: Network) -> SignatureDef:
     """image: float [n, 64] -> scores: float [n, 10], adding up to 1; label: int64 [n], the likeliest digit."""
     image = v1.placeholder(tf.float32, [None, PIXELS], name="image")
     logits = network.logits(image)
@@ -116,7 +117,7 @@ def predict_signature(network: Network) -> saved_model.SignatureDef:
     )
 
 
-def classify_signature(network: Network) -> saved_model.SignatureDef:
+def classify_signature(network: Network) -> SignatureDef:
     """inputs: string [n], tf.Examples with `image`: 64 floats -> classes: string [n, 10], scores: float [n, 10]."""
     examples = v1.placeholder(tf.string, [None], name="examples")
     feature = tf.io.FixedLenFeature([PIXELS], tf.float32)
@@ -129,10 +130,8 @@ def classify_signature(network: Network) -> saved_model.SignatureDef:
     )
 
 
-def signature(
-    inputs: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor], method_name: str
-) -> saved_model.SignatureDef:
-    def infos(tensors: dict[str, tf.Tensor]) -> dict[str, saved_model.TensorInfo]:
+def signature(inputs: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor], method_name: str) -> SignatureDef:
+    def infos(tensors: dict[str, tf.Tensor]) -> dict[str, TensorInfo]:
         return {alias: saved_model.build_tensor_info(tensor) for alias, tensor in tensors.items()}
 
     return saved_model.build_signature_def(infos(inputs), infos(outputs), method_name)
