@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from pyserving.errors import FailedPrecondition, Internal, InvalidArgument
+from pyserving.errors import FailedPrecondition, Internal, InvalidArgument, ServingError
 from pyserving.executors.executor import Executor
 from pyserving.lifecycle.manager import ServableHandle
 from pyserving.session import DirectSession
@@ -60,6 +61,7 @@ class Servable:
         *,
         enable_signature_method_name_check: bool = False,
     ) -> None:
+        """Plans every signature, in the loading thread. One that cannot be planned keeps its error for whoever asks."""
         self.id = servable_id
         self.signature_defs = executor.signature_defs
         self.signature_def_map = executor.signature_def_map
@@ -67,7 +69,8 @@ class Servable:
         self._check_method_name = enable_signature_method_name_check
         self._signatures = {name: _planned(name, sig) for name, sig in executor.signature_defs.items()}
         for signature in self._signatures.values():
-            session.prepare(signature.feeds, signature.fetches)
+            with suppress(ServingError):
+                session.plan(signature.feeds, signature.fetches)
 
     async def predict(
         self,
@@ -100,7 +103,8 @@ class Servable:
     ) -> tuple[Mapping[str, np.ndarray], float]:
         """Run by graph tensor names; gives outputs by tensor name and the run's microseconds."""
         names = tuple(fetches)
-        run = await self._session.run(tuple(feeds), names, list(feeds.values()), handle, deadline)
+        plan = await self._session.subset_plan(tuple(feeds), names, handle, deadline)
+        run = await self._session.run(plan, list(feeds.values()), handle, deadline)
         return dict(zip(names, run.outputs, strict=True)), run.runtime_micros
 
     def _signature(self, name: str) -> _Signature:
