@@ -1,0 +1,268 @@
+"""Resolving specs, labels, and what becomes of a new list of models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyserving import protos
+from pyserving.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    Unavailable,
+    Unknown,
+)
+from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.servable import Servable
+from pyserving.server_core import ServerCore
+from pyserving.session import DirectSession
+from pyserving.sources.version_policy import MonitoredServable
+from pyserving.types import AspiredVersion, ManagerState, ModelSpec, ServableId
+from pyserving.workers import Workers
+from tests.fake_executor import FakeExecutor
+
+X = np.array([1.0, 2.0], np.float32)
+
+
+class FakeSource:
+    """Aspires the versions that `storage` has for a configured model."""
+
+    def __init__(self, aspire: Callable[[str, Sequence[AspiredVersion]], None]) -> None:
+        self._aspire = aspire
+        self.storage: dict[str, list[int]] = {}
+        self.problems: dict[str, str] = {}
+        self.settling: dict[str, dict[int, str]] = {}
+        self.servables: dict[str, MonitoredServable] = {}
+
+    def update_config(self, servables: Sequence[MonitoredServable]) -> None:
+        for gone in self.servables.keys() - {servable.name for servable in servables}:
+            self._aspire(gone, [])
+        self.servables = {servable.name: servable for servable in servables}
+
+    async def scanned(self) -> None:
+        await asyncio.sleep(0)
+        for name in self.servables:
+            versions = self.storage.get(name, [])
+            if versions:
+                self.problems.pop(name, None)
+                self._aspire(name, [AspiredVersion(ServableId(name, v), f"/{name}/{v}") for v in versions])
+            else:
+                self.problems[name] = f"Could not find base path /{name} for servable {name}"
+
+
+class Bench:
+    """A core over a real manager, real workers and fake models."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self.monitor = ServableStateMonitor()
+        self.broken: dict[ServableId, ServingError] = {}
+        self.gates: dict[ServableId, Any] = {}
+        self.executors: dict[ServableId, FakeExecutor] = {}
+
+    async def __aenter__(self) -> Bench:
+        self._workers = [await Workers(name, 2).__aenter__() for name in ("load", "unload", "run")]
+        loading, unloading, self._running = self._workers
+        self.manager = AspiredVersionsManager(
+            self._loader, loading, unloading, self.monitor.publish, retries=LoadRetries(1, 10**12)
+        )
+        await self.manager.__aenter__()
+        self.source = FakeSource(self.manager.set_aspired_versions)
+        self.core = ServerCore(self.manager, self.monitor, self.source, **self._options)
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self.manager.__aexit__(None, None, None)
+        for workers in self._workers:
+            await workers.__aexit__(None, None, None)
+
+    def _loader(self, aspired: AspiredVersion) -> Any:
+        bench = self
+
+        class Loader:
+            def load(self) -> Servable:
+                if aspired.id in bench.broken:
+                    raise bench.broken[aspired.id]
+                executor = bench.executors[aspired.id] = FakeExecutor()
+                return Servable(aspired.id, executor, DirectSession(executor, bench._running))
+
+            def unload(self) -> None:
+                bench.executors[aspired.id].close()
+
+        return Loader()
+
+    async def predict(self, **spec: Any) -> int:
+        """The version that answers."""
+        prediction = await self.core.predict(ModelSpec(**{"name": "m", **spec}), {"x": X})
+        return prediction.servable_id.version
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with Bench() as made:
+        yield made
+
+
+def config(*names: str, labels: dict[str, int] | None = None) -> protos.ModelServerConfig:
+    made = protos.ModelServerConfig()
+    made.model_config_list.SetInParent()
+    for name in names:
+        model = made.model_config_list.config.add(name=name, base_path=f"/{name}", model_platform="tensorflow")
+        for label, version in (labels or {}).items():
+            model.version_labels[label] = version
+    return made
+
+
+async def test_it_serves_the_latest_a_version_and_a_label(bench: Bench) -> None:
+    bench.source.storage = {"m": [1, 2]}
+    await bench.core.reload_config(config("m", labels={"stable": 1}))
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [1, 2])
+    assert await bench.predict() == 2
+    assert await bench.predict(version=1) == 1
+    assert await bench.predict(version_label="stable") == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ({"name": ""}, InvalidArgument("ModelSpec has no name specified.")),
+        ({"name": "n"}, NotFound("Servable not found for request: Latest(n)")),
+        ({"version": 9}, NotFound("Servable not found for request: Specific(m, 9)")),
+        ({"version": 0}, NotFound("Servable not found for request: Specific(m, 0)")),
+        ({"version_label": "canary"}, InvalidArgument("Unrecognized servable version label: canary")),
+        ({"name": "n", "version_label": "x"}, InvalidArgument("Unrecognized servable version label: x")),
+        ({"version_label": ""}, InvalidArgument("Unrecognized servable version label: ")),
+    ],
+)
+async def test_what_cannot_be_resolved(bench: Bench, spec: dict[str, Any], error: ServingError) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    with pytest.raises(type(error)) as raised:
+        await bench.predict(**spec)
+    assert raised.value.message == error.message
+
+
+async def test_labels_are_unavailable_before_any_config(bench: Bench) -> None:
+    await bench.core.reload_config(protos.ModelServerConfig())
+    with pytest.raises(Unavailable) as raised:
+        await bench.predict(version_label="stable")
+    assert raised.value.message == "Model labels does not init yet.stable"
+
+
+async def test_a_reload_waits_for_new_models_and_names_what_failed(bench: Bench) -> None:
+    bench.source.storage = {"m": [1], "bad": [3]}
+    bench.broken[ServableId("bad", 3)] = NotFound("no graph")
+    with pytest.raises(Unknown) as raised:
+        await bench.core.reload_config(config("m", "bad", "missing"))
+    assert raised.value.message == (
+        "2 model(s) did not become available: {{{name: bad version: 3} due to error: NOT_FOUND: no graph}, "
+        "{{name: missing} due to error: NOT_FOUND: Could not find base path /missing for servable missing}, } "
+        "Models: m available, bad failed, missing empty"
+    )
+    assert await bench.predict() == 1
+
+
+async def test_the_same_list_sent_again_tries_again(bench: Bench) -> None:
+    bench.source.storage = {"bad": [3]}
+    bench.broken[ServableId("bad", 3)] = NotFound("no graph")
+    for _ in range(2):
+        with pytest.raises(Unknown):
+            await bench.core.reload_config(config("bad"))
+    del bench.broken[ServableId("bad", 3)]
+    await bench.core.reload_config(config("bad"))
+    assert await bench.predict(name="bad") == 3
+
+
+async def test_a_refused_config_changes_nothing(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    with pytest.raises(InvalidArgument, match="Illegal to list model a multiple times"):
+        await bench.core.reload_config(config("a", "a"))
+    assert await bench.predict() == 1
+    assert bench.core.model_names == ["m"]
+
+
+async def test_an_empty_list_unloads_everything(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    await bench.core.reload_config(config())
+    await bench.monitor.wait_until(
+        lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END
+    )
+    with pytest.raises(NotFound):
+        await bench.predict()
+
+
+async def test_a_reload_keeps_to_its_deadline(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    bench.source.settling = {"slow": {1: "variables are missing"}}
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config("m", "slow"), deadline=now + 0.05)
+    assert raised.value.message.endswith("Models: m available, slow pending")
+
+
+async def test_a_label_given_with_its_version_is_applied_once_that_is_there(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m", labels={"stable": 1}))
+    bench.source.storage = {"m": [1, 2]}
+    await bench.core.reload_config(config("m", labels={"stable": 2}))
+    assert await bench.predict(version_label="stable") == 2
+
+
+async def test_a_label_on_a_version_that_does_not_come_is_refused(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    with pytest.raises(FailedPrecondition) as raised:
+        await bench.core.reload_config(config("m", labels={"stable": 9}))
+    assert raised.value.message == (
+        "Request to assign label to version 9 of model m, which is not currently available for inference"
+    )
+
+
+async def test_status_is_newest_first_and_per_version(bench: Bench) -> None:
+    bench.source.storage = {"m": [1, 2]}
+    await bench.core.reload_config(config("m"))
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [1, 2])
+    states = bench.core.model_status(ModelSpec("m", version_label="whatever"))
+    assert [state.id.version for state in states] == [2, 1]
+    assert [state.id.version for state in bench.core.model_status(ModelSpec("m", 1))] == [1]
+    with pytest.raises(NotFound, match="Could not find version 3 of model m"):
+        bench.core.model_status(ModelSpec("m", 3))
+    with pytest.raises(NotFound, match="Could not find any versions of model n"):
+        bench.core.model_status(ModelSpec("n"))
+
+
+async def test_a_run_by_tensor_names_uses_the_version_it_is_told(bench: Bench) -> None:
+    bench.source.storage = {"m": [1, 2]}
+    await bench.core.reload_config(config("m"))
+    servable_id, signatures = bench.core.signatures(ModelSpec("m", 1))
+    assert servable_id == ServableId("m", 1)
+    run = await bench.core.run(servable_id, {"x:0": X}, [signatures["serving_default"].outputs["y"].name])
+    assert run.outputs["double:0"].tolist() == [2.0, 4.0]
+
+
+async def test_an_answer_on_time_keeps_the_version_until_its_run_is_over(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    executor = bench.executors[ServableId("m", 1)]
+    executor.gate.clear()
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded, match="Timed out waiting for notification"):
+        await bench.core.predict(ModelSpec("m"), {"x": X}, deadline=now + 0.02)
+    bench.core.apply_config(config())
+    assert bench.monitor.versions("m")[0].manager_state is ManagerState.UNLOADING
+    assert not executor.is_closed
+    executor.gate.set()
+    await bench.monitor.wait_until(
+        lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END
+    )
+    assert executor.is_closed
+    assert executor.runs == 1
