@@ -25,7 +25,7 @@ from pyserving.model_config import validate_model_server_config
 from pyserving.outcome import Fate, Outcome, failure_text, outcome_of
 from pyserving.protos import ModelConfig, ModelServerConfig
 from pyserving.signature import SignatureDef
-from pyserving.sources.file_system import MonitoredServable, version_policy
+from pyserving.sources.version_policy import MonitoredServable, monitored_servable
 from pyserving.types import ModelSpec, Prediction, ServableId, ServableRequest, ServableState
 
 _log = logging.getLogger(__name__)
@@ -157,12 +157,7 @@ class ServerCore:
         self._config = config
         self._models = {model.name: model for model in models}
         self._labels.wish({model.name: dict(model.version_labels) for model in models})
-        self._source.update_config(
-            [
-                MonitoredServable(model.name, model.base_path, version_policy(model.model_version_policy))
-                for model in models
-            ]
-        )
+        self._source.update_config([monitored_servable(model) for model in models])
 
     async def settled(self, deadline: float | None = None, *, is_strict: bool = False) -> bool:
         """Wait until every configured model is AVAILABLE, has failed its first try, or has no version to load.

@@ -119,6 +119,10 @@ class AspiredVersionsManager:
         """The versions that requests can reach now, smallest first."""
         return sorted(r.version for r in self._serving if r.name == name and r.version is not None)
 
+    def aspired_versions(self, name: str) -> list[int]:
+        """The versions of a model that are wished for now, smallest first."""
+        return sorted(self._aspired.get(name, {}))
+
     # Deciding: from a wish to actions.
 
     def _reconcile(self, name: str) -> None:

@@ -32,6 +32,10 @@ class ServableStateMonitor:
                 callback(state)
             except Exception:  # an observer's trouble must not stop the manager in the middle of a change
                 _log.exception("A subscriber failed at the state of %s", state.id)
+        self.recheck()
+
+    def recheck(self) -> None:
+        """Ask again whoever waits: something that a predicate looks at has changed without a state being published."""
         for predicate, met in self._waiters:
             _settle_if_met(predicate, met)
 
