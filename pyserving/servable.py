@@ -87,11 +87,14 @@ class Servable:
             inputs[alias] if alias in inputs else signature.definition.defaults[alias]
             for alias in signature.input_aliases
         ]
-        aliases, fetches = signature.output_aliases, signature.fetches
         if output_filter:
             aliases = _checked_output_filter(signature.definition, output_filter)
             fetches = tuple(signature.definition.outputs[alias].name for alias in aliases)
-        run = await self._session.run(signature.feeds, fetches, arrays, handle, deadline)
+            plan = await self._session.subset_plan(signature.feeds, fetches, handle, deadline)
+        else:
+            aliases = signature.output_aliases
+            plan = self._session.plan(signature.feeds, signature.fetches)
+        run = await self._session.run(plan, arrays, handle, deadline)
         return Prediction(self.id, signature.name, dict(zip(aliases, run.outputs, strict=True)), run.runtime_micros)
 
     async def run(
