@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+
+from pyserving import config, options
+from pyserving.errors import ServingError, Unknown
+from pyserving.executors.executor import Executor, open_executor
+from pyserving.frontends import monitoring, reflection, status_pages
+from pyserving.frontends.health import Health
+from pyserving.frontends.model_service import ModelService
+from pyserving.frontends.prediction_service import PredictionService
+from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.loader import ServableLoader
+from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.messages import HttpHandler, Method, StreamMethod
+from pyserving.metrics import Metrics
+from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.options import Options
+from pyserving.outcome import Fate, Outcome, failure_text
+from pyserving.servable import Servable
+from pyserving.server_core import ServerCore
+from pyserving.session import DirectSession
+from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
+from pyserving.transports.grpcio_server import GrpcioServer
+from pyserving.transports.http1.server import HttpServer
+from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
+from pyserving.workers import Workers
 
 _log = logging.getLogger(__name__)
+
+_LEAST_TEARDOWN_SECONDS = 1.0
+"""For unloading models once the last call is answered, however much of the grace time that took."""
 
 
 class ModelServer:
@@ -17,6 +50,7 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._grpc: GrpcioServer | None = None
+        self._session_config = b""
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -24,35 +58,24 @@ class ModelServer:
     async def start(self) -> None:
         """HTTP first, so that health and metrics can be seen while models load; gRPC when the models have settled."""
         settings, enter = self._settings, self._stack.enter_async_context
-        loop = asyncio.get_running_loop()
-        self._failure = loop.create_future()
+        self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
-        addresses = _grpc_addresses(settings)
-        check_free(addresses)  # a taken port is told now, not when the models have loaded
+        self._session_config = config.session_config(settings)
         scanning = await enter(Workers("scan", 1))
         loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
         unloading = await enter(Workers("unload", settings.num_unload_threads or 1))
         running = await enter(Workers("run", 4 * schedulable_cpus()))
-        manager = await enter(
-            AspiredVersionsManager(
-                partial(self._loader, running), loading, unloading, self._publish, retries=_retries(settings)
-            )
-        )
-        source = await enter(
-            FileSystemStoragePathSource(
-                manager.set_aspired_versions,
-                scanning,
-                settings.file_system_poll_wait_seconds,
-                servable_versions_always_present=settings.servable_versions_always_present,
-                incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
-            )
-        )
-        self.core = core = ServerCore(manager, self.monitor, source)
+        manager = await enter(self._manager(loading, unloading, running))
+        source = await enter(self._source(manager, scanning))
+        core = ServerCore(manager, self.monitor, source)
         if settings.rest_api_port:
             await enter(self._http_server(core))
+            _log.info("Exporting HTTP/REST API at:localhost:%d ...", settings.rest_api_port)
         core.apply_config(models)
         await self._wait_for_models(core)
-        self._grpc = await enter(self._grpc_server(core, addresses))
+        self._grpc = await enter(self._grpc_server(core))
+        self.health.ready()
+        self._say_what_runs(core)
 
     async def failed(self) -> ServingError:
         """Waits for the one failure that ends a running server: no model became available and no retry is left."""
@@ -70,24 +93,177 @@ class ModelServer:
             # What is left is unloading, and runs that nobody waits for any more.
             await asyncio.wait_for(self._stack.aclose(), max(_LEAST_TEARDOWN_SECONDS, end - loop.time()))
         except asyncio.TimeoutError:
-            _log.warning("Leaving with models still loaded: their last runs did not end in time")
+            _log.warning("Leaving while a model is still at work: its last run or load did not end in time")
+
+    # Waiting for models.
+
+    async def _wait_for_models(self, core: ServerCore) -> None:
+        """As tensorflow_model_server with `--strict_startup`; else until each model has settled one way or another."""
+        is_strict = self._settings.strict_startup
+        await core.settled(is_strict=is_strict)
+        failed = [outcome for outcome in core.outcomes() if outcome.fate is Fate.FAILED]
+        if is_strict and failed:
+            raise Unknown(failure_text(failed, "servable"))
+        if error := _hopeless(core):
+            raise error
+        self.monitor.subscribe(partial(self._fail_when_hopeless, core))
+
+    def _fail_when_hopeless(self, core: ServerCore, state: ServableState) -> None:
+        """Once a model has been available, nothing that happens to models ends the server."""
+        assert self._failure is not None
+        if self._failure.done():
+            return
+        if state.manager_state is ManagerState.AVAILABLE:
+            self._failure.cancel()
+        elif error := _hopeless(core):
+            self._failure.set_result(error)
 
     # Building.
+
+    def _manager(self, loading: Workers, unloading: Workers, running: Workers) -> AspiredVersionsManager:
+        settings = self._settings
+        self.monitor.subscribe(self._count_state)
+        self.monitor.subscribe(self.health.on_state)
+        return AspiredVersionsManager(
+            partial(self._loader, running),
+            loading,
+            unloading,
+            self.monitor.publish,
+            retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
+        )
+
+    def _source(self, manager: AspiredVersionsManager, scanning: Workers) -> FileSystemStoragePathSource:
+        settings = self._settings
+        return FileSystemStoragePathSource(
+            manager.set_aspired_versions,
+            scanning,
+            settings.file_system_poll_wait_seconds,
+            servable_versions_always_present=settings.servable_versions_always_present,
+            incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
+            on_problem=self._listing_problem,
+            on_version_changed=manager.retry,
+        )
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         return ServableLoader(version, self._open_executor, partial(self._servable, running))
 
     def _open_executor(self, path: str) -> Executor:
-        return open_saved_model(
+        """In a loading thread."""
+        return open_executor(
+            TENSORFLOW_PLATFORM,
             path,
             tags=options.saved_model_tags(self._settings),
-            session_config=config.session_config(self._settings),
+            session_config=self._session_config,
         )
 
     def _servable(self, running: Workers, servable_id: ServableId, executor: Executor) -> Servable:
+        """In a loading thread."""
         return Servable(
             servable_id,
             executor,
             DirectSession(executor, running),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
+
+    def _grpc_server(self, core: ServerCore) -> GrpcioServer:
+        settings = self._settings
+        prediction = PredictionService(
+            core,
+            self.metrics,
+            max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
+            enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
+            enable_signature_method_name_check=settings.enable_signature_method_name_check,
+        )
+        methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
+        streams: dict[str, StreamMethod] = {}
+        if settings.enable_grpc_healthcheck_service:
+            methods |= self.health.methods()
+            streams |= self.health.stream_methods()
+        streams |= reflection.stream_methods(_services(methods, streams))
+        return GrpcioServer(
+            methods,
+            streams,
+            addresses=_grpc_addresses(settings),
+            admission=self._admission(),
+            channel_arguments=options.channel_arguments(settings),
+        )
+
+    def _admission(self) -> Admission:
+        settings = self._settings
+        max_calls, max_bytes = options.inflight_limits(settings, available_memory())
+        calls, size = self.metrics.requests_in_flight.labels(), self.metrics.bytes_in_flight.labels()
+
+        def observe(calls_in_flight: int, bytes_in_flight: int) -> None:
+            calls.set(calls_in_flight)
+            size.set(bytes_in_flight)
+
+        if "grpc_max_threads" in self._given and settings.grpc_max_threads < max_calls:
+            return Admission(
+                settings.grpc_max_threads, max_bytes, too_many_calls=THREADPOOL_EXHAUSTED, observer=observe
+            )
+        return Admission(max_calls, max_bytes, observer=observe)
+
+    def _http_server(self, core: ServerCore) -> HttpServer:
+        settings = self._settings
+        handlers: list[HttpHandler] = []
+        if (path := config.monitoring_path(settings)) is not None:
+            handlers.append(monitoring.handler(self.metrics.exposition, path))
+        handlers.append(status_pages.handler(core))
+        return HttpServer(handlers, settings.rest_api_port)
+
+    # Watching.
+
+    def _count_state(self, state: ServableState) -> None:
+        name, version = state.id.name, str(state.id.version)
+        self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
+        if state.health is not None:
+            self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
+
+    def _listing_problem(self, name: str, reason: str) -> None:
+        self.metrics.listing_problems.labels(name).increment()
+        self.monitor.recheck()
+
+    def _say_what_runs(self, core: ServerCore) -> None:
+        """The lines that scripts wait for, and one for people on each model."""
+        for address in _grpc_addresses(self._settings):
+            kind, _, path = address.partition(":")
+            place = f"UNIX socket {path}" if kind == "unix" else address
+            _log.info("Running gRPC ModelServer at %s ...", place)
+        for line in _table(core.outcomes(), self.monitor):
+            _log.info("%s", line)
+
+
+def _hopeless(core: ServerCore) -> ServingError | None:
+    """Why there is nothing to serve and nothing left to try; None while there is hope."""
+    outcomes = core.outcomes()
+    if any(outcome.fate in (Fate.AVAILABLE, Fate.PENDING) or outcome.has_retries_left for outcome in outcomes):
+        return None
+    failed = [outcome for outcome in outcomes if outcome.fate is Fate.FAILED]
+    return Unknown(failure_text(failed, "servable")) if failed else None
+
+
+def _table(outcomes: Sequence[Outcome], monitor: ServableStateMonitor) -> list[str]:
+    """One line for each model: its versions and their states, or why it has none."""
+    rows = [("model", "state", "")]
+    for outcome in outcomes:
+        versions = [
+            f"{state.id.version} {state.manager_state.name}"
+            for state in monitor.versions(outcome.name)
+            if state.manager_state is not ManagerState.END
+        ]
+        reason = outcome.error.message.partition("\n")[0] if outcome.error is not None else ""
+        rows.append((outcome.name, ", ".join(versions) or outcome.fate.value, reason))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return [f"  {name:<{widths[0]}}  {state:<{widths[1]}}  {reason}".rstrip() for name, state, reason in rows]
+
+
+def _grpc_addresses(settings: Options) -> list[str]:
+    addresses = [f"0.0.0.0:{settings.port}"] if settings.port else []
+    if settings.grpc_socket_path:
+        addresses.append(f"unix:{settings.grpc_socket_path}")
+    return addresses
+
+
+def _services(*methods: dict[str, Method] | dict[str, StreamMethod]) -> list[str]:
+    """Names of the services that the paths belong to."""
+    return sorted({path.split("/")[1] for group in methods for path in group})
