@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 class Job(Generic[_T]):
     """A function on its way through a thread. Awaiting it gives the function's result.
 
-    Giving up on a job (cancelling whoever awaits it) keeps it from starting when it has not yet; one that runs is
-    let run to its end, and its result is dropped.
+    Giving up on a job (cancelling whoever awaits it, or giving its future another outcome) keeps it from starting when
+    it has not yet; one that runs is let run to its end, and its result is dropped.
     """
 
     __slots__ = ("_args", "_error", "_function", "_result", "future", "on_over")
@@ -38,7 +38,7 @@ class Job(Generic[_T]):
 
     def run(self) -> None:
         """In the thread."""
-        if self.future.cancelled():
+        if self.future.done():
             return
         try:
             self._result = self._function(*self._args)
