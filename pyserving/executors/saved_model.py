@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from pyserving import protos
+from pyserving.codec import tensor_proto
 from pyserving.errors import DataLoss, FailedPrecondition, NotFound, Unimplemented
 from pyserving.signature import DataType, SignatureDef, TensorInfo
 
@@ -85,8 +86,6 @@ def _tensor_info(proto: Any) -> TensorInfo:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    from pyserving.codec import tensor_proto
-
     return tensor_proto.decode(protos.TensorProto.FromString(tensor.SerializeToString()))
 
 

@@ -6,7 +6,6 @@ not, and some models do not load that way at all. Importing this module imports 
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,8 +28,6 @@ MOST_BYTES_TO_PLAN_TWICE = 64 << 20
 _POOL = config_pb2.RunOptions()
 _CALLER = config_pb2.RunOptions(inter_op_thread_pool=-1)
 _Conversion: TypeAlias = Callable[[Any], np.ndarray]
-_DECORATION = re.compile(r"\n+Original stack trace for .*", re.DOTALL)
-"""What TensorFlow's Python adds to a sentence and a C++ client never sees."""
 
 
 def open_saved_model(
@@ -214,4 +211,6 @@ def _plan_errors() -> Iterator[None]:
 
 
 def _serving_error(error: Any) -> ServingError:
-    return error_for(error.error_code, _DECORATION.sub("", error.message))
+    if isinstance(error.__context__, tf.errors.OpError):  # the public callable's, decorated with Python's stack traces
+        error = error.__context__
+    return error_for(error.error_code, error.message)
