@@ -80,7 +80,7 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 def _field(field: FieldDescriptor) -> Iterator[str]:
     """A scalar can be assigned; what holds others cannot."""
     if not field.is_repeated and field.message_type is None:
-        yield f"{field.name}: {_scalar(field)}"
+        yield f"{field.name}: {_element(field)}"
     else:
         yield "@builtins.property"
         yield f"def {field.name}(self) -> {_held(field)}: ..."
@@ -88,21 +88,21 @@ def _field(field: FieldDescriptor) -> Iterator[str]:
 
 def _held(field: FieldDescriptor) -> str:
     if not field.is_repeated:
-        return _path(field.message_type)
-    if _is_map(field):
-        key, value = field.message_type.fields
+        return _element(field)
+    if entry := _map_entry(field):
+        key, value = entry
         kind = "ScalarMap" if value.message_type is None else "MessageMap"
-        return f"{kind}[{_scalar(key)}, {_scalar(value)}]"
+        return f"{kind}[{_element(key)}, {_element(value)}]"
     kind = "RepeatedScalarFieldContainer" if field.message_type is None else "RepeatedCompositeFieldContainer"
-    return f"{kind}[{_scalar(field)}]"
+    return f"{kind}[{_element(field)}]"
 
 
 def _given(field: FieldDescriptor) -> str:
     """What the constructor takes for a field."""
-    if field.is_repeated and _is_map(field):
-        key, value = field.message_type.fields
-        return f"Mapping[{_scalar(key)}, {_given(value)}] | None"
-    element = _scalar(field)
+    if entry := _map_entry(field):
+        key, value = entry
+        return f"Mapping[{_element(key)}, {_given(value)}] | None"
+    element = _element(field)
     if field.message_type is not None:
         element += " | Mapping[builtins.str, _Object]"
     elif field.enum_type is not None:
@@ -110,7 +110,8 @@ def _given(field: FieldDescriptor) -> str:
     return f"Iterable[{element}] | None" if field.is_repeated else f"{element} | None"
 
 
-def _scalar(field: FieldDescriptor) -> str:
+def _element(field: FieldDescriptor) -> str:
+    """The type of one value."""
     if field.message_type is not None:
         return _path(field.message_type)
     if field.type == FieldDescriptor.TYPE_BYTES:
@@ -118,8 +119,12 @@ def _scalar(field: FieldDescriptor) -> str:
     return _SCALARS.get(field.cpp_type, "builtins.str")
 
 
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+def _map_entry(field: FieldDescriptor) -> tuple[FieldDescriptor, FieldDescriptor] | None:
+    """The key and the value of a map; None for any other field."""
+    if field.message_type is None or not field.message_type.GetOptions().map_entry:
+        return None
+    key, value = field.message_type.fields
+    return key, value
 
 
 def _path(of: Descriptor | EnumDescriptor) -> str:

@@ -1,0 +1,1 @@
+"""Wire formats to arrays and back; pure functions, safe in any thread."""
