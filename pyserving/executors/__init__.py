@@ -1,0 +1,1 @@
+"""Frameworks that can run a model, each behind the Executor protocol."""

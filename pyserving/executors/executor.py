@@ -1,0 +1,69 @@
+"""What a framework must offer for its models to be served, and the table of the platforms that do."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from pyserving.signature import DataType, SignatureDef
+
+PLATFORMS = {
+    "tensorflow": "pyserving.executors.tf_session:open_saved_model",
+}
+"""Import strings, so that a framework is imported by the first load and not before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of running a plan. Every way of a plan gives the same answers."""
+
+    name: str
+    """`caller`: the whole run happens in the calling thread; `pool`: the framework spreads it over its own threads."""
+    run: Callable[..., Sequence[np.ndarray]]
+    """Arrays in the order of the feeds in, arrays in the order of the fetches out. Any number of threads may be in it.
+
+    Raises the ServingError of a failed run.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A prepared run of one part of a model."""
+
+    feeds: tuple[str, ...]
+    """Names of the graph's tensors, `x:0`."""
+    fetches: tuple[str, ...]
+    feed_types: tuple[DataType, ...]
+    """Types of the tensors themselves, whatever a signature says of them."""
+    ways: tuple[Way, ...]
+    """One at least; the first is the one to use when nothing is known of them."""
+
+
+class Executor(Protocol):
+    """An opened model of some framework: synchronous, for any number of threads at once."""
+
+    @property
+    def signature_defs(self) -> Mapping[str, SignatureDef]: ...
+
+    @property
+    def signature_def_map(self) -> bytes:
+        """A serialized tensorflow.serving.SignatureDefMap with every signature as the model has it."""
+
+    def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
+        """Prepare a run; takes milliseconds. Raises ServingError when these tensors cannot be run."""
+
+    def close(self) -> None:
+        """Give the model's memory back. Nothing runs any more when this is called, and nothing runs afterwards."""
+
+
+def open_executor(platform: str, path: str, **options: Any) -> Executor:
+    """Open the version folder `path`, importing the platform's framework if nobody has. Call in a loading thread.
+
+    `options` are those of the function that PLATFORMS names. Raises the ServingError that says why it failed.
+    """
+    executor: Executor = pkgutil.resolve_name(PLATFORMS[platform])(path, **options)
+    return executor

@@ -1,0 +1,133 @@
+"""Read a SavedModel folder as TensorFlow's C++ loader does, with its sentences: cc/saved_model/loader.cc, reader.cc."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from pyserving import protos
+from pyserving.codec import tensor_proto
+from pyserving.errors import DataLoss, FailedPrecondition, NotFound, Unimplemented
+from pyserving.signature import DataType, SignatureDef, TensorInfo
+
+INIT_OP_SIGNATURE = "__saved_model_init_op"
+INIT_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+ASSETS_COLLECTION = "saved_model_assets"
+_REFERENCE = 100
+"""types.proto: a reference type is its plain type plus a hundred."""
+
+
+def read_meta_graph(path: str, tags: Collection[str]) -> Any:
+    """The MetaGraphDef whose tags are exactly `tags`.
+
+    Raises NotFound, Unimplemented or DataLoss when there is none to be had; what the file system says passes through.
+    """
+    for meta_graph in _read_saved_model(path).meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            return meta_graph
+    raise NotFound(
+        f"Could not find meta graph def matching supplied tags: {{ {' '.join(sorted(tags))} }}. To inspect available "
+        "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+    )
+
+
+def _read_saved_model(path: str) -> Any:
+    saved_model = saved_model_pb2.SavedModel()
+    binary = tf.io.gfile.join(path, "saved_model.pb")
+    text = tf.io.gfile.join(path, "saved_model.pbtxt")
+    if tf.io.gfile.exists(binary):
+        try:
+            saved_model.ParseFromString(tf.io.gfile.GFile(binary, "rb").read())
+        except DecodeError as error:
+            raise DataLoss(f"Can't parse {binary} as binary proto") from error
+    elif tf.io.gfile.exists(text):
+        try:
+            text_format.Parse(tf.io.gfile.GFile(text, "rb").read(), saved_model)
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            raise DataLoss(f"Can't parse {text} as text proto") from error
+    elif tf.io.gfile.exists(tf.io.gfile.join(path, "export.meta")):
+        raise Unimplemented("Session Bundle is deprecated and removed.")
+    else:
+        raise NotFound(
+            "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+            f"`saved_model.pb`)\nSpecified file path: {path}"
+        )
+    return saved_model
+
+
+def signature_defs(meta_graph: Any) -> dict[str, SignatureDef]:
+    """Every signature by its name, `__saved_model_init_op` among them."""
+    return {name: _signature_def(proto) for name, proto in meta_graph.signature_def.items()}
+
+
+def _signature_def(proto: Any) -> SignatureDef:
+    return SignatureDef(
+        inputs={alias: _tensor_info(info) for alias, info in proto.inputs.items()},
+        outputs={alias: _tensor_info(info) for alias, info in proto.outputs.items()},
+        method_name=proto.method_name,
+        defaults={alias: _array(tensor) for alias, tensor in proto.defaults.items()},
+        debug_string=text_format.MessageToString(proto),
+    )
+
+
+def _tensor_info(proto: Any) -> TensorInfo:
+    shape = proto.tensor_shape
+    return TensorInfo(
+        name=proto.name,
+        dtype=data_type(proto.dtype),
+        shape=None if shape.unknown_rank else tuple(dim.size for dim in shape.dim),
+    )
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return tensor_proto.decode(protos.TensorProto.FromString(tensor.SerializeToString()))
+
+
+def data_type(value: int) -> DataType:
+    """The type behind an integer of types.proto, with the reference taken off; DT_INVALID for one we do not know."""
+    try:
+        return DataType(value % _REFERENCE)
+    except ValueError:
+        return DataType.DT_INVALID
+
+
+def signature_def_map(meta_graph: Any) -> bytes:
+    """A serialized tensorflow.serving.SignatureDefMap of all signatures, nothing stripped."""
+    signatures = protos.SignatureDefMap()
+    for name, proto in meta_graph.signature_def.items():
+        signatures.signature_def[name].ParseFromString(proto.SerializeToString())
+    return signatures.SerializeToString(deterministic=True)
+
+
+def asset_feeds(path: str, meta_graph: Any) -> Mapping[str, np.ndarray]:
+    """What the tensors that stand for asset files are fed while restoring and initializing: scalar strings."""
+    assets = list(meta_graph.asset_file_def)
+    if not assets and ASSETS_COLLECTION in meta_graph.collection_def:
+        for packed in meta_graph.collection_def[ASSETS_COLLECTION].any_list.value:
+            assets.append(meta_graph_pb2.AssetFileDef.FromString(packed.value))
+    return {asset.tensor_info.name: scalar(tf.io.gfile.join(path, "assets", asset.filename)) for asset in assets}
+
+
+def scalar(text: str) -> np.ndarray:
+    """A DT_STRING array of rank 0."""
+    return np.array(text.encode(), dtype=object)
+
+
+def init_op(path: str, meta_graph: Any) -> str | None:
+    """Name of the op to run once after the variables are restored. FailedPrecondition when a collection has several."""
+    if INIT_OP_SIGNATURE in meta_graph.signature_def:
+        name: str = meta_graph.signature_def[INIT_OP_SIGNATURE].outputs[INIT_OP_SIGNATURE].name
+        return name
+    for collection in INIT_OP_COLLECTIONS:
+        if collection in meta_graph.collection_def:
+            ops = meta_graph.collection_def[collection].node_list.value
+            if len(ops) != 1:
+                raise FailedPrecondition(f"Expected exactly one main op in : {path}")
+            return str(ops[0])
+    return None

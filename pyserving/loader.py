@@ -1,0 +1,43 @@
+"""From a version folder to a servable and back; both ways are walked in a loading or unloading thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pyserving.executors.executor import Executor
+from pyserving.types import AspiredVersion, ServableId
+
+S = TypeVar("S")
+
+
+class ServableLoader(Generic[S]):
+    """Loads one version. A load that fails leaves nothing behind and may be tried again."""
+
+    def __init__(
+        self,
+        version: AspiredVersion,
+        open_executor: Callable[[str], Executor],
+        make_servable: Callable[[ServableId, Executor], S],
+    ) -> None:
+        self._version = version
+        self._open_executor = open_executor
+        self._make_servable = make_servable
+        self._executor: Executor | None = None
+
+    def load(self) -> S:
+        """Raises the ServingError of whichever step failed."""
+        executor = self._open_executor(self._version.path)
+        try:
+            servable = self._make_servable(self._version.id, executor)
+        except BaseException:
+            executor.close()
+            raise
+        self._executor = executor
+        return servable
+
+    def unload(self) -> None:
+        """The servable does not work any more; its model's memory is free."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None

@@ -1,0 +1,175 @@
+"""An executor made awaitable: a request is a run in a thread, with a deadline that is kept whatever the run does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from pyserving.errors import DeadlineExceeded, ServingError, error_for
+from pyserving.executors.execution_plan import Choice, ExecutionPlan
+from pyserving.executors.executor import Executor
+from pyserving.workers import Job, Workers
+
+__all__ = ["TIMED_OUT", "DirectSession", "ExecutionPlan", "Handle", "RunResult"]
+
+_T = TypeVar("_T")
+
+TIMED_OUT = "Timed out waiting for notification"
+"""As direct_session.cc says of a run that takes longer than its caller will wait."""
+
+
+class Handle(Protocol):
+    """What a run asks of a ServableHandle: another count on the same version, to be closed by whoever took it."""
+
+    def copy(self) -> Handle: ...
+
+    def close(self) -> None: ...
+
+
+class RunResult(NamedTuple):
+    outputs: Sequence[np.ndarray]
+    """In the order of the plan's fetches."""
+    runtime_micros: float
+
+
+_Tensors: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+_Planned: TypeAlias = ExecutionPlan | ServingError
+
+
+class DirectSession:
+    """Runs each request by itself, as soon as a worker is free."""
+
+    SUBSET_PLANS = 128
+    """Kept of those that no signature has; a callable for each costs memory in TensorFlow."""
+
+    def __init__(self, executor: Executor, workers: Workers) -> None:
+        self._executor = executor
+        self._workers = workers
+        self._plans: dict[_Tensors, _Planned] = {}
+        self._subsets: OrderedDict[_Tensors, _Planned] = OrderedDict()
+        self._making: dict[_Tensors, Job[_Planned]] = {}
+
+    def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan:
+        """The plan of a signature, kept as long as the session. For the loading thread, while nothing runs yet.
+
+        Raises the ServingError for which it cannot be made, which is kept as well.
+        """
+        tensors = (feeds, fetches)
+        if tensors not in self._plans:
+            self._plans[tensors] = self._make(feeds, fetches)
+        return _plan_or_raise(self._plans[tensors])
+
+    async def subset_plan(
+        self, feeds: tuple[str, ...], fetches: tuple[str, ...], handle: Handle | None, deadline: float | None
+    ) -> ExecutionPlan:
+        """The plan of some outputs of a signature, made in a worker when it is not at hand.
+
+        Raises like `plan`, and DeadlineExceeded when it is not made by `deadline` (`loop.time()` seconds).
+        """
+        tensors = (feeds, fetches)
+        planned = self._plans.get(tensors) or self._subsets.get(tensors)
+        if planned is None:
+            planned = await _by(deadline, asyncio.shield(self._making_of(tensors, handle).future))
+        elif tensors in self._subsets:
+            self._subsets.move_to_end(tensors)
+        return _plan_or_raise(planned)
+
+    async def run(
+        self,
+        plan: ExecutionPlan,
+        arrays: Sequence[np.ndarray],
+        handle: Handle | None = None,
+        deadline: float | None = None,
+    ) -> RunResult:
+        """Run `plan` on arrays in the order of its feeds; they must not change until it is over.
+
+        Raises InvalidArgument for a wrong dtype, DeadlineExceeded at `deadline` (`loop.time()` seconds), or the error
+        of the run. A run that is given up, by its deadline or by cancelling this call, does not start if it has not,
+        and else goes on in its thread, where it keeps the version of `handle` loaded.
+        """
+        plan.check_dtypes(arrays)
+        if deadline is not None and deadline <= asyncio.get_running_loop().time():
+            raise DeadlineExceeded(TIMED_OUT)
+        run = _Run(plan.choice(arrays), arrays)
+        job = self._workers.submit(run)
+        job.on_over = run.over
+        run.held = handle.copy() if handle is not None else None
+        return await _by(deadline, job.future)
+
+    def _making_of(self, tensors: _Tensors, handle: Handle | None) -> Job[_Planned]:
+        if tensors not in self._making:
+            job = self._workers.submit(self._make, *tensors)
+            job.on_over = partial(self._made, tensors, job, handle.copy() if handle is not None else None)
+            self._making[tensors] = job
+        return self._making[tensors]
+
+    def _make(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Planned:
+        """In a thread."""
+        try:
+            return ExecutionPlan(self._executor.plan(feeds, fetches))
+        except ServingError as error:
+            return error
+
+    def _made(self, tensors: _Tensors, job: Job[_Planned], held: Handle | None) -> None:
+        del self._making[tensors]
+        if held is not None:
+            held.close()
+        if job.future.exception() is None:
+            self._subsets[tensors] = job.future.result()
+            if len(self._subsets) > self.SUBSET_PLANS:
+                self._subsets.popitem(last=False)
+
+
+def _plan_or_raise(planned: _Planned) -> ExecutionPlan:
+    if isinstance(planned, ServingError):
+        raise error_for(planned.code, planned.message)  # a new one: each raise adds a traceback to an old one
+    return planned
+
+
+async def _by(deadline: float | None, future: asyncio.Future[_T]) -> _T:
+    """The future's result, or DeadlineExceeded on time."""
+    if deadline is None:
+        return await future
+    timer = future.get_loop().call_at(deadline, _expire, future)
+    try:
+        return await future
+    finally:
+        timer.cancel()
+
+
+def _expire(future: asyncio.Future[_T]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded(TIMED_OUT))
+
+
+class _Run:
+    """One run in a thread: it is timed, and its version stays loaded until no thread is in it."""
+
+    __slots__ = ("_arrays", "_choice", "_micros", "_way", "held")
+
+    def __init__(self, choice: Choice, arrays: Sequence[np.ndarray]) -> None:
+        self._choice = choice
+        self._way = choice.next()
+        self._arrays = arrays
+        self._micros: float | None = None
+        self.held: Handle | None = None
+
+    def __call__(self) -> RunResult:
+        """In the thread."""
+        began = perf_counter()
+        outputs = self._way.run(*self._arrays)
+        self._micros = (perf_counter() - began) * 1e6
+        return RunResult(outputs, self._micros)
+
+    def over(self) -> None:
+        """On the loop, whether anybody still waits or not; what was given up is a measurement all the same."""
+        if self._micros is not None:
+            self._choice.record(self._way, self._micros)
+        if self.held is not None:
+            self.held.close()

@@ -1,0 +1,273 @@
+"""Models in TensorFlow sessions: what runs, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from pyserving.errors import Cancelled, Code, InvalidArgument, ServingError
+from pyserving.executors import tf_session
+from pyserving.executors.executor import Executor, Plan, open_executor
+from pyserving.signature import DataType, data_type_of
+from tests import models
+
+
+def floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def open_model(exported, model) -> Executor:
+    return open_executor("tensorflow", str(exported(model)))
+
+
+def signature_plan(executor: Executor, name: str = "serving_default") -> Plan:
+    signature = executor.signature_defs[name]
+    return executor.plan(
+        tuple(info.name for info in signature.inputs.values()), tuple(info.name for info in signature.outputs.values())
+    )
+
+
+def run(executor: Executor, name: str, *arrays: np.ndarray, way: int = 0) -> list[np.ndarray]:
+    return list(signature_plan(executor, name).ways[way].run(*arrays))
+
+
+@pytest.mark.parametrize("model", [models.half_plus_two, models.half_plus_two_text, models.half_plus_two_tf2])
+def test_every_way_gives_the_answer(exported, model):
+    plan = signature_plan(open_model(exported, model))
+    assert [way.name for way in plan.ways] == ["pool", "caller"]
+    assert plan.feed_types == (DataType.DT_FLOAT,)
+    for way in plan.ways:
+        (y,) = way.run(floats(1, 2, 5))
+        assert y.tolist() == [2.5, 3.0, 4.5]
+
+
+@pytest.mark.parametrize("shape", [(2,), (), (1, 2), (0,)])
+@pytest.mark.parametrize("model", [models.half_plus_two, models.half_plus_two_tf2])
+def test_shape_of_the_signature_is_not_checked(exported, model, shape):
+    (y,) = run(open_model(exported, model), "serving_default", np.ones(shape, np.float32))
+    assert y.shape == shape
+    assert (y == 2.5).all()
+
+
+def test_examples_are_parsed(exported):
+    example = tf.train.Example(features=tf.train.Features(feature={"x": feature(2.0), "x2": feature(4.0)}))
+    serialized = np.array([example.SerializeToString()], object)
+    executor = open_model(exported, models.half_plus_two)
+    assert run(executor, "classify_x_to_y", serialized)[0].tolist() == [[3.0]]
+    assert run(executor, "regress_x_to_y2", serialized)[0].tolist() == [[4.0]]
+    assert run(executor, "regress_x2_to_y3", floats(4))[0].tolist() == [5.0]
+
+
+def feature(value: float) -> tf.train.Feature:
+    return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+
+def test_init_op_has_read_the_asset(exported):
+    (contents,) = open_model(exported, models.half_plus_two).plan((), ("asset_contents:0",)).ways[0].run()
+    assert contents.item() == models.ASSET_CONTENTS
+
+
+def test_requests_change_a_counter(exported):
+    executor = open_model(exported, models.counter)
+    calls = [("get_counter",), ("incr_counter",), ("incr_counter",), ("get_counter",)]
+    assert [run(executor, *call, way=1)[0].item() for call in calls] == [0, 1, 2, 2]
+    assert run(executor, "incr_counter_by", np.array(2.5, np.float32))[0].item() == 4.5
+    assert run(executor, "reset_counter")[0].item() == 0
+
+
+def test_each_opened_model_has_its_own_state(exported):
+    one, other = open_model(exported, models.counter), open_model(exported, models.counter)
+    run(one, "incr_counter")
+    assert run(other, "get_counter")[0].item() == 0
+
+
+def test_answer_of_a_reference_variable_stays_as_it_was():
+    graph = tf.Graph()
+    with graph.as_default():
+        variable = tf.compat.v1.Variable(floats(1, 1), name="v", use_resource=False)
+        variable.assign_add(floats(1, 1), name="add")
+    session = tf.compat.v1.Session(graph=graph)
+    session.run(variable.initializer)
+    executor = tf_session.TfSessionExecutor(session, tf.compat.v1.MetaGraphDef())
+    get, add = executor.plan((), ("v:0",)), executor.plan((), ("add:0",))
+    (before,) = get.ways[0].run()
+    add.ways[0].run()
+    assert before.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("way", [0, 1])
+@pytest.mark.parametrize(
+    "content", [b"a\0b\0", [b"", "zwölf".encode()], np.empty((0, 2), object)], ids=["scalar", "list", "empty"]
+)
+def test_strings_are_bytes_to_the_last_zero(exported, content, way):
+    content = np.array(content, object)
+    executor = open_model(exported, models.string_echo)
+    outputs = executor.signature_defs["serving_default"].outputs
+    plan = executor.plan(("content:0",), (outputs["echo"].name, outputs["length"].name))
+    echo, length = plan.ways[way].run(content)
+    assert (echo.dtype, echo.shape, echo.tolist()) == (np.dtype(object), content.shape, content.tolist())
+    assert length.dtype == np.int32
+
+
+@pytest.mark.parametrize("shape", [(3,), (), (2, 2), (0,)], ids=str)
+@pytest.mark.parametrize("data_type", models.identity_types(), ids=lambda t: t.type_name)
+def test_every_dtype_goes_in_and_comes_out(identity_model, data_type, shape):
+    if data_type is DataType.DT_STRING:
+        x = np.full(shape, b"x", object)
+    elif data_type.numpy.names:
+        x = np.ones(shape, data_type.numpy[0]).view(data_type.numpy)
+    else:
+        x = np.ones(shape).astype(data_type.numpy)
+    plan = signature_plan(identity_model, data_type.type_name)
+    assert plan.feed_types == (data_type,)
+    for way in plan.ways:
+        (y,) = way.run(x)
+        assert type(y) is np.ndarray
+        assert data_type_of(y) is data_type
+        assert y.shape == shape
+        assert y.tolist() == x.tolist()
+
+
+@pytest.fixture(scope="module")
+def identity_model(exported) -> Executor:
+    return open_model(exported, models.identity)
+
+
+def test_arrays_need_not_be_contiguous_or_writable(exported):
+    x = np.arange(10, dtype=np.float32)[::3]
+    x.flags.writeable = False
+    (y,) = run(open_model(exported, models.half_plus_two), "serving_default", x)
+    assert y.tolist() == [2.0, 3.5, 5.0, 6.5]
+
+
+def test_two_outputs_may_be_one_tensor(exported):
+    plan = open_model(exported, models.half_plus_two).plan(("x:0",), ("y:0", "y:0"))
+    first, second = plan.ways[0].run(floats(2))
+    assert first.tolist() == second.tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "fetches", "code", "sentence"),
+    [
+        (("x:0", "x:0"), ("y:0",), Code.INVALID_ARGUMENT, 'Endpoint "x:0" fed more than once.'),
+        (("x:0",), (), Code.INVALID_ARGUMENT, "Must specify at least one target to fetch or execute."),
+        (
+            ("no:0",),
+            ("y:0",),
+            Code.INVALID_ARGUMENT,
+            "Tensor no:0, specified in either feed_devices or fetch_devices was not found in the Graph",
+        ),
+        (
+            ("x:0",),
+            ("y:1",),
+            Code.OUT_OF_RANGE,
+            "Node 'y' (type: 'AddV2', num of outputs: 1) does not have output 1",
+        ),
+        (("x:0",), ("x:0",), Code.INVALID_ARGUMENT, "x:0 is both fed and fetched."),
+    ],
+)
+def test_plan_that_cannot_be_made_is_refused_in_tensorflows_words(exported, feeds, fetches, code, sentence):
+    with pytest.raises(ServingError) as raised:
+        open_model(exported, models.half_plus_two).plan(feeds, fetches)
+    assert (raised.value.code, str(raised.value)) == (code, sentence)
+
+
+def test_init_op_of_a_signature_has_no_output_to_plan(exported):
+    executor = open_model(exported, models.half_plus_two_tf2)
+    with pytest.raises(ServingError, match="does not have output 0"):
+        signature_plan(executor, "__saved_model_init_op")
+    assert run(executor, "serving_default", floats(2))[0].tolist() == [3.0]
+
+
+def test_feed_may_be_named_without_its_output_number(exported):
+    plan = open_model(exported, models.half_plus_two).plan(("x",), ("y",))
+    assert plan.feed_types == (DataType.DT_FLOAT,)
+    assert plan.ways[0].run(floats(2))[0].tolist() == [3.0]
+
+
+MISSING_FEATURE = (
+    "Name: <unknown>, Feature: x (data type: float) is required but could not be found.\n"
+    "\t [[{{node ParseExample/ParseExampleV2}}]]"
+)
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_error_of_a_run_keeps_tensorflows_code_and_words(exported, way):
+    with pytest.raises(InvalidArgument) as raised:
+        run(open_model(exported, models.half_plus_two), "classify_x_to_y", np.array([b""], object), way=way)
+    assert str(raised.value) == MISSING_FEATURE
+
+
+def test_what_python_refuses_is_an_invalid_argument(exported):
+    with pytest.raises(ServingError, match="Unsupported object type int"):
+        run(open_model(exported, models.string_echo), "serving_default", np.array([1], object))
+
+
+def test_the_private_callable_is_still_there():
+    """If this fails, TensorFlow took it away: all works, but slower, and shapes are checked that were not."""
+    assert callable(tf.compat.v1.Session._make_callable_from_options)
+
+
+def test_without_the_private_callable_the_public_one_serves(exported, monkeypatch):
+    monkeypatch.delattr(tf.compat.v1.Session.__mro__[1], "_make_callable_from_options")
+    executor = open_model(exported, models.half_plus_two)
+    plan = signature_plan(executor)
+    assert [way.name for way in plan.ways] == ["pool"]
+    assert plan.ways[0].run(np.array([[2]], np.float32))[0].tolist() == [[3.0]]
+    with pytest.raises(InvalidArgument) as raised:
+        run(executor, "classify_x_to_y", np.array([b""], object))
+    assert str(raised.value) == MISSING_FEATURE
+    with pytest.raises(InvalidArgument):
+        executor.plan(("no:0",), ("y:0",))
+
+
+def test_large_graph_is_planned_in_one_way(exported, monkeypatch):
+    monkeypatch.setattr(tf_session, "MOST_BYTES_TO_PLAN_TWICE", 100)
+    plan = signature_plan(open_model(exported, models.half_plus_two))
+    assert [way.name for way in plan.ways] == ["pool"]
+
+
+def test_gpu_options_are_accepted_on_any_machine(exported):
+    config = config_pb2.ConfigProto(
+        gpu_options=config_pb2.GPUOptions(per_process_gpu_memory_fraction=0.5, allow_growth=True),
+        intra_op_parallelism_threads=1,
+    )
+    executor = open_executor(
+        "tensorflow", str(exported(models.half_plus_two)), session_config=config.SerializeToString()
+    )
+    assert run(executor, "serving_default", floats(2))[0].tolist() == [3.0]
+
+
+def test_many_threads_may_load_and_run_at_once(exported):
+    path = str(exported(models.half_plus_two))
+    start = threading.Barrier(4)
+
+    def load_and_run(x: float) -> float:
+        start.wait()
+        (y,) = run(open_executor("tensorflow", path), "serving_default", floats(x))
+        return float(y[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(load_and_run, [0, 2, 4, 6])) == [2, 3, 4, 5]
+
+
+def test_closed_model_keeps_no_memory_and_its_plans_answer_so(exported):
+    gc.collect()
+    gc.disable()
+    try:
+        executor = open_model(exported, models.half_plus_two)
+        plan = signature_plan(executor)
+        graph, session = weakref.ref(executor._session.graph), weakref.ref(executor._session)
+        executor.close()
+        assert (graph(), session()) == (None, None)
+    finally:
+        gc.enable()
+    with pytest.raises(Cancelled, match=r"^Session has been closed\.$"):
+        plan.ways[0].run(floats(2))

@@ -1,0 +1,191 @@
+"""Tiny SavedModels for tests: each function exports one version folder, seeded and in about a second.
+
+TensorFlow is imported when the first model is exported, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyserving.signature import DataType
+
+ASSET_CONTENTS = b"asset-file-contents"
+
+
+def export_once(cache: Path, export: Callable[[Path], None]) -> Path:
+    """The version folder that `export` makes, shared by all who pass the same `cache`.
+
+    Two processes may both export; the first rename wins and both use its files.
+    """
+    base_path = cache / export.__name__
+    if not base_path.exists():
+        draft = cache / f"{export.__name__}.{os.getpid()}"
+        export(draft / "1")
+        try:
+            draft.rename(base_path)
+        except OSError:  # somebody else was first
+            shutil.rmtree(draft)
+    return base_path / "1"
+
+
+def half_plus_two(path: Path, *, two: float = 2.0, as_text: bool = False) -> None:
+    """The signatures of TensorFlow Serving's saved_model_half_plus_two_cpu, by the TF1 builder.
+
+    `serving_default` is y = x / 2 + `two`. The regress and classify signatures take serialized Examples with `x` and
+    `x2` (0 when left out), except `regress_x2_to_y3`, which takes the parsed x2. It has variables, an asset and an
+    init op, which reads the asset into `asset_contents:0`.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        a = v1.Variable(0.5, name="a", use_resource=False)
+        b = v1.Variable(two, name="b", use_resource=False)
+        c = v1.Variable(3.0, name="c", use_resource=False)
+        examples = v1.placeholder(tf.string, [None], name="tf_example")
+        parsed = tf.io.parse_example(
+            examples,
+            {
+                "x": tf.io.FixedLenFeature([1], tf.float32),
+                "x2": tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0]),
+            },
+        )
+        x = tf.identity(parsed["x"], name="x")
+        x2 = tf.identity(parsed["x2"], name="x2")
+        y = tf.add(a * x, b, name="y")
+        y2 = tf.add(a * x, c, name="y2")
+        y3 = tf.add(a * x2, c, name="y3")
+        signatures = {
+            "serving_default": _signature({"x": x}, {"y": y}),
+            "classify_x_to_y": _signature({"inputs": examples}, {"scores": y}, "classify"),
+            "regress_x_to_y": _signature({"inputs": examples}, {"outputs": y}, "regress"),
+            "regress_x_to_y2": _signature({"inputs": examples}, {"outputs": y2}, "regress"),
+            "regress_x2_to_y3": _signature({"inputs": x2}, {"outputs": y3}, "regress"),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            asset = Path(folder, "foo.txt")
+            asset.write_bytes(ASSET_CONTENTS)
+            asset_path = tf.constant(str(asset))
+            v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, asset_path)
+            contents = v1.Variable("", name="asset_contents", collections=[], use_resource=False)
+            _build(path, session, signatures, init_op=contents.assign(tf.io.read_file(asset_path)).op, as_text=as_text)
+
+
+def half_plus_two_text(path: Path) -> None:
+    """`half_plus_two` as saved_model.pbtxt."""
+    half_plus_two(path, as_text=True)
+
+
+def half_plus_two_tf2(path: Path) -> None:
+    """y = x / 2 + 2 as a TF2 export: resource variables, functions and an object graph. Declares x as [1]."""
+    import tensorflow as tf
+
+    class HalfPlusTwo(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = tf.Variable(0.5)
+            self.b = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([1], tf.float32, name="x")])
+        def __call__(self, x):
+            return {"y": self.a * x + self.b}
+
+    model = HalfPlusTwo()
+    tf.saved_model.save(model, str(path), signatures=model.__call__)
+
+
+def counter(path: Path) -> None:
+    """A float that requests change, held in a reference variable; most signatures take no input.
+
+    `get_counter`, `incr_counter`, `incr_counter_by` (input `delta`) and `reset_counter` all answer `output`.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        count = v1.Variable(0.0, name="counter", use_resource=False)
+        delta = v1.placeholder(tf.float32, [], name="delta")
+        signatures = {
+            "get_counter": _signature({}, {"output": count}),
+            "incr_counter": _signature({}, {"output": count.assign_add(1.0)}),
+            "incr_counter_by": _signature({"delta": delta}, {"output": count.assign_add(delta)}),
+            "reset_counter": _signature({}, {"output": count.assign(0.0)}),
+        }
+        _build(path, session, signatures)
+
+
+def string_echo(path: Path) -> None:
+    """`content` of any shape comes back as `echo`, and its lengths in bytes as `length`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        content = v1.placeholder(tf.string, name="content")
+        echo = tf.identity(content)
+        length = tf.strings.length(content)
+        _build(path, session, {"serving_default": _signature({"content": content}, {"echo": echo, "length": length})})
+
+
+def identity(path: Path) -> None:
+    """One signature for each of `identity_types()`, named as TensorFlow names it (`float`, `half`): x -> y = x."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        signatures = {}
+        for data_type in identity_types():
+            x = v1.placeholder(int(data_type))
+            signatures[data_type.type_name] = _signature({"x": x}, {"y": tf.identity(x)})
+        _build(path, session, signatures)
+
+
+def identity_types() -> list[DataType]:
+    """The types that arrays can hold and the installed TensorFlow knows."""
+    from tensorflow.core.framework import types_pb2
+
+    return [t for t in DataType if t.numpy is not None and t in types_pb2.DataType.values()]
+
+
+def slow(path: Path) -> None:
+    """Counts to `steps` (int64 scalar), about a microsecond or a few each, and answers it as `counted`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        steps = v1.placeholder(tf.int64, [], name="steps")
+        (counted,) = tf.while_loop(lambda i: i < steps, lambda i: (i + 1,), [tf.constant(0, tf.int64)])
+        _build(path, session, {"serving_default": _signature({"steps": steps}, {"counted": tf.identity(counted)})})
+
+
+def _signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str = "predict") -> Any:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1.saved_model
+    return v1.build_signature_def(
+        {alias: v1.build_tensor_info(tensor) for alias, tensor in inputs.items()},
+        {alias: v1.build_tensor_info(tensor) for alias, tensor in outputs.items()},
+        f"tensorflow/serving/{method}",
+    )
+
+
+def _build(
+    path: Path, session: Any, signatures: Mapping[str, Any], *, init_op: Any = None, as_text: bool = False
+) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    session.run(v1.global_variables_initializer())
+    builder = v1.saved_model.Builder(str(path))
+    builder.add_meta_graph_and_variables(
+        session,
+        ["serve"],
+        signature_def_map=signatures,
+        assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+        main_op=init_op,
+    )
+    builder.save(as_text)
