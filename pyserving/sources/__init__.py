@@ -1,0 +1,1 @@
+"""Sources: who says which versions of which models are wanted."""

@@ -1,0 +1,227 @@
+"""One look at the base paths: what is there, what of it is wanted and whole, and what changed since the last look.
+
+Plain functions of what was known before, run in a worker thread; what they give back is all that anybody remembers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pyserving.sources import remarks
+from pyserving.sources.completeness import why_incomplete
+from pyserving.sources.remarks import Remark
+from pyserving.sources.settling import Patience, Settled, Settling, settle
+from pyserving.sources.snapshot import NOTHING, Snapshot, is_replaced, is_untouched, take_snapshot
+from pyserving.sources.version_policy import Choice, MonitoredServable, choose, parse_version
+from pyserving.types import AspiredVersion, ServableId
+
+_FILE_SCHEME = "file://"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every model alike."""
+
+    patience: Patience = field(default_factory=Patience)
+    versions_always_present: bool = True
+    """Keep the last versions rather than none."""
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    """Seconds since the epoch, to compare with time stamps of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """How the folder of an aspired version looked when it was taken."""
+
+    path: str
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of one model between two scans."""
+
+    aspired: Mapping[int, Footprint] = field(default_factory=dict)
+    settling: Mapping[int, Settling] = field(default_factory=dict)
+    """New versions that are waited for."""
+    changing: Mapping[int, Settling] = field(default_factory=dict)
+    """Aspired versions whose files are changing."""
+
+    @property
+    def look_again_at(self) -> float | None:
+        """When a folder that is waited for is due, on the monotonic clock."""
+        waiting = [*self.settling.values(), *self.changing.values()]
+        return min((folder.look_again_at for folder in waiting), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a scan found out about one model."""
+
+    servable: MonitoredServable
+    asked: Known
+    """What the scan was told; a report means nothing to one who knows something else by now."""
+    known: Known
+    versions: tuple[AspiredVersion, ...] | None = None
+    """In ascending order; None: nothing is to change."""
+    problem: str | None = None
+    """Why nothing is to change, when it is not only that new versions are waited for."""
+    changed: tuple[int, ...] = ()
+    """Aspired versions whose files changed, and are whole and quiet again."""
+    remarks: tuple[Remark, ...] = ()
+
+
+def scan(questions: Sequence[tuple[MonitoredServable, Known]], rules: Rules) -> list[Report]:
+    return [scan_servable(servable, known, rules) for servable, known in questions]
+
+
+def scan_servable(servable: MonitoredServable, known: Known, rules: Rules) -> Report:
+    """A base path that cannot be listed, or has no version any more, changes nothing; it is never raised."""
+    try:
+        listing = _list_base_path(servable)
+    except OSError as error:
+        return _unchanged(servable, known, remarks.access_problem(servable, error))
+    choice, settled, settling = _choose_settled(servable, known, listing.names, rules)
+    said = remarks.about_names(servable, listing.ignored, choose(servable.policy, listing.names))
+    said += remarks.about_new(servable, settling, settled)
+    if not choice.names and settling:
+        return Report(servable, known, Known(known.aspired, settling), remarks=tuple(said))
+    if not choice.names and _is_accident(servable, known, rules):
+        return _unchanged(servable, known, remarks.no_versions(servable), said)
+    if not choice.names:
+        said.append(Remark(logging.WARNING, remarks.no_versions(servable)))
+    paths = {version: version_path(servable.base_path, name) for version, name in choice.names.items()}
+    aspired, changing, changed = _look_at_aspired(paths, known, settled, rules)
+    said += remarks.about_changed(servable, changed)
+    return Report(
+        servable,
+        known,
+        Known(aspired, settling, changing),
+        versions=tuple(AspiredVersion(ServableId(servable.name, version), path) for version, path in paths.items()),
+        changed=tuple(version for version, verdict in changed.items() if verdict.given_up is None),
+        remarks=tuple(said),
+    )
+
+
+def local_path(base_path: str) -> str:
+    return base_path.removeprefix(_FILE_SCHEME)
+
+
+def version_path(base_path: str, name: str) -> str:
+    """The folder of a version, its name as found."""
+    return os.path.join(local_path(base_path), name)
+
+
+class _Listing(NamedTuple):
+    names: Sequence[str]
+    ignored: Sequence[str]
+    """Folders whose names are no version numbers."""
+
+
+def _list_base_path(servable: MonitoredServable) -> _Listing:
+    path = local_path(servable.base_path)
+    if "://" in path:
+        raise OSError("only local paths can be listed")
+    # As file_system_storage_path_source.cc: nothing is listed when every version asked for is there.
+    plain = [str(version) for version in servable.policy.versions]
+    if plain and all(os.path.exists(os.path.join(path, name)) for name in plain):
+        return _Listing(plain, ())
+    names = os.listdir(path)
+    versions = [name for name in names if parse_version(name) is not None]
+    others = set(names).difference(versions)
+    folders = [name for name in others if not name.startswith(".") and os.path.isdir(os.path.join(path, name))]
+    return _Listing(versions, sorted(folders))
+
+
+def _choose_settled(
+    servable: MonitoredServable, known: Known, names: Sequence[str], rules: Rules
+) -> tuple[Choice, dict[int, Settled], dict[int, Settling]]:
+    """Apply the policy to versions that are aspired already or whole. Only versions that it wants are looked at."""
+    settled: dict[int, Settled] = {}
+    settling: dict[int, Settling] = {}
+    while True:
+        choice = choose(servable.policy, names, passed_over=settling)
+        new = [version for version in choice.names if version not in known.aspired and version not in settled]
+        if not new:
+            return choice, settled, settling
+        for version in new:
+            path = version_path(servable.base_path, choice.names[version])
+            verdict = _look(path, known.settling.get(version), rules)
+            if isinstance(verdict, Settling):
+                settling[version] = verdict
+            else:
+                settled[version] = verdict
+
+
+def _look(path: str, before: Settling | None, rules: Rules) -> Settled | Settling:
+    unreadable = None
+    try:
+        snapshot = take_snapshot(path)
+    except OSError as error:
+        snapshot, unreadable = NOTHING, f"it cannot be read: {error.strerror}"
+    return settle(
+        snapshot,
+        before,
+        rules.monotonic(),
+        rules.wall(),
+        rules.patience,
+        lambda: unreadable or why_incomplete(path, snapshot),
+    )
+
+
+def _look_at_aspired(
+    paths: Mapping[int, str], known: Known, settled: Mapping[int, Settled], rules: Rules
+) -> tuple[dict[int, Footprint], dict[int, Settling], dict[int, Settled]]:
+    """Footprints of all wanted versions; which of them are changing; which changed."""
+    aspired: dict[int, Footprint] = {}
+    changing: dict[int, Settling] = {}
+    changed: dict[int, Settled] = {}
+    for version, path in paths.items():
+        if version in settled:
+            aspired[version] = Footprint(path, settled[version].snapshot)
+            continue
+        aspired[version], verdict = _look_for_change(path, known.aspired[version], known.changing.get(version), rules)
+        if isinstance(verdict, Settling):
+            changing[version] = verdict
+        elif verdict is not None:
+            changed[version] = verdict
+    return aspired, changing, changed
+
+
+def _look_for_change(
+    path: str, footprint: Footprint, before: Settling | None, rules: Rules
+) -> tuple[Footprint, Settled | Settling | None]:
+    """The footprint to remember, and what to think of the change; None: there is none."""
+    if path == footprint.path and is_untouched(path, footprint.snapshot):
+        return footprint, None
+    try:
+        snapshot = take_snapshot(path)
+    except OSError:
+        return footprint, None  # on its way out or out of reach: nothing to go by
+    # A version of that number in another base path is not loaded again: it changed nothing.
+    if path != footprint.path or not is_replaced(footprint.snapshot, snapshot):
+        return Footprint(path, snapshot), None
+    verdict = _look(path, before, rules)
+    return (footprint, verdict) if isinstance(verdict, Settling) else (Footprint(path, verdict.snapshot), verdict)
+
+
+def _is_accident(servable: MonitoredServable, known: Known, rules: Rules) -> bool:
+    """Whether an empty set of versions is anything but the operator's wish."""
+    return not servable.policy.names_no_version and (rules.versions_always_present or not known.aspired)
+
+
+def _unchanged(servable: MonitoredServable, known: Known, problem: str, said: Sequence[Remark] = ()) -> Report:
+    text = f"{problem} {remarks.refusal(servable)}" if known.aspired else problem
+    return Report(
+        servable,
+        known,
+        Known(known.aspired),
+        problem=problem,
+        remarks=(*said, Remark(logging.WARNING, text)),
+    )

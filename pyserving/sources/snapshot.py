@@ -1,0 +1,136 @@
+"""What a version folder's files look like at one moment, from their stats alone, and whether they changed since."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+_SECOND_NS = 1_000_000_000
+_COARSE_SECONDS = 2.0
+"""The coarsest time stamps about (FAT)."""
+_FILES_COMPARED = 64
+_NOT_CONTENT = "__pycache__"
+"""Written beside a `model.py` by running it."""
+
+
+class FileStat(NamedTuple):
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything below one version folder, by path relative to it; the shallowest first."""
+
+    files: Mapping[str, FileStat]
+    """A version that is a file and no folder is one file with an empty name."""
+    folders: Mapping[str, int]
+    """Modification time in ns; the version folder's own name is empty."""
+
+    @property
+    def is_file(self) -> bool:
+        return "" in self.files
+
+    def seconds_since_change(self, wall: float) -> float:
+        """How long ago the newest file was written, at `wall` seconds since the epoch; negative with skewed clocks.
+
+        Copying tools set a file's modification time back once it is there (`cp -p`, `rsync -t`, `tar`), so the
+        time at which the file system itself last touched the file counts as well. A folder's does not: renaming
+        a folder into place does not change what is in it.
+        """
+        written = [max(file.mtime_ns, file.ctime_ns) for file in self.files.values()]
+        newest = max([*written, *self.folders.values()], default=None)
+        if newest is None:
+            return 0.0
+        is_coarse = newest % _SECOND_NS == 0
+        return wall - newest / _SECOND_NS - (_COARSE_SECONDS if is_coarse else 0.0)
+
+
+NOTHING = Snapshot({}, {})
+
+
+def take_snapshot(path: str) -> Snapshot:
+    """Raises OSError when the version folder cannot be listed.
+
+    Symbolic links are followed; dangling ones and what vanishes meanwhile are left out. So are names beginning with two
+    dots: the folders Kubernetes swaps behind links, seen through those links anyway.
+    """
+    found = os.stat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        return Snapshot({"": _file_stat(found)}, {})
+    files: dict[str, FileStat] = {}
+    folders = {"": found.st_mtime_ns}
+    visited = {(found.st_dev, found.st_ino)}
+    waiting = [""]
+    for folder in waiting:
+        for name, child in _children(path, folder):
+            if not stat.S_ISDIR(child.st_mode):
+                files[name] = _file_stat(child)
+            elif (child.st_dev, child.st_ino) not in visited:
+                visited.add((child.st_dev, child.st_ino))
+                folders[name] = child.st_mtime_ns
+                waiting.append(name)
+    return Snapshot(files, folders)
+
+
+def is_untouched(path: str, before: Snapshot) -> bool:
+    """Whether a few stats find everything as it was. Cheap: no folder is listed and at most 64 files are looked at."""
+    try:
+        return all(
+            os.stat(_join(path, name)).st_mtime_ns == mtime_ns for name, mtime_ns in before.folders.items()
+        ) and all(
+            _file_stat(os.stat(_join(path, name))) == file
+            for name, file in islice(before.files.items(), _FILES_COMPARED)
+        )
+    except OSError:
+        return False
+
+
+def is_replaced(before: Snapshot, after: Snapshot) -> bool:
+    """Whether a file came, went or was written. Hidden files do not count."""
+    old, new = dict(_visible(before)), dict(_visible(after))
+    return old.keys() != new.keys() or any(_is_rewritten(old[name], new[name]) for name in old)
+
+
+def _is_rewritten(before: FileStat, after: FileStat) -> bool:
+    # An inode number alone means little on network file systems, a change time alone may be a chmod; both together are
+    # another file, even one whose size and modification time were made the same.
+    if (before.size, before.mtime_ns) != (after.size, after.mtime_ns):
+        return True
+    return before.inode != after.inode and before.ctime_ns != after.ctime_ns
+
+
+def _visible(snapshot: Snapshot) -> Iterator[tuple[str, FileStat]]:
+    return ((name, file) for name, file in snapshot.files.items() if not os.path.basename(name).startswith("."))
+
+
+def _children(path: str, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(_join(path, folder)) as entries:
+            names = sorted(entry.name for entry in entries)
+    except FileNotFoundError:
+        if not folder:
+            raise
+        return
+    for name in names:
+        if name.startswith("..") or name == _NOT_CONTENT:
+            continue
+        child = os.path.join(folder, name)
+        try:
+            yield child, os.stat(os.path.join(path, child))
+        except FileNotFoundError:
+            continue
+
+
+def _join(path: str, name: str) -> str:
+    return os.path.join(path, name) if name else path
+
+
+def _file_stat(found: os.stat_result) -> FileStat:
+    return FileStat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

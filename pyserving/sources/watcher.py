@@ -1,0 +1,187 @@
+"""Wakes a source when something happens around its base paths. Events are hints: what is true, a scan finds out.
+
+Only the base paths themselves are watched, not what is below: a version that is being written is looked at again
+by itself every quiet time, and a watch costs two threads and, before watchdog 7, one of the 128 inotify instances of a user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from watchdog.events import (
+    EVENT_TYPE_CREATED,
+    EVENT_TYPE_DELETED,
+    EVENT_TYPE_MOVED,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+_log = logging.getLogger(__name__)
+
+# Reading files raises events as well; a version comes and goes by these three alone.
+_EVENTS = {EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MOVED}
+_MOST_WATCHES = 64
+_MOST_LINKS = 40
+
+
+def folders_to_watch(base_path: str) -> dict[str, set[str] | None]:
+    """Real folder to the names in it that matter, None for all of them: what a base path, links resolved, hangs from.
+
+    That is the folder itself, the folder of every symbolic link on the way to it, and for a missing one the parent in
+    which it would appear.
+    """
+    folders: dict[str, set[str] | None] = {}
+    for link in _links(base_path):
+        _add(folders, os.path.dirname(link), os.path.basename(link))
+    target = os.path.realpath(base_path)
+    if os.path.isdir(target):
+        folders[target] = None
+    elif os.path.isdir(os.path.dirname(target)):
+        _add(folders, os.path.dirname(target), os.path.basename(target))
+    return folders
+
+
+def _links(path: str) -> Iterable[str]:
+    """Every symbolic link that is passed on the way to `path`, its own folder resolved."""
+    path = os.path.abspath(path)
+    for _ in range(_MOST_LINKS):
+        link = next((prefix for prefix in _prefixes(path) if os.path.islink(prefix)), None)
+        if link is None:
+            return
+        yield link
+        # All that comes before the first link is real, so joining and normalizing is resolving.
+        target = os.path.join(os.path.dirname(link), os.readlink(link))
+        path = os.path.normpath(target + path[len(link) :])
+
+
+def _prefixes(path: str) -> Iterable[str]:
+    """`/a/b` has `/a` and `/a/b`."""
+    ends = [index for index, character in enumerate(path) if character == os.sep and index > 0]
+    return (path[:end] for end in [*ends, len(path)])
+
+
+def _add(folders: dict[str, set[str] | None], folder: str, name: str) -> None:
+    names = folders.setdefault(folder, set())
+    if names is not None:
+        names.add(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    watch: ObservedWatch
+    identity: tuple[int, int]
+    handler: _Handler
+    names: set[str] | None
+
+
+class Watcher:
+    """Calls `wake` on the loop after something happened; once, however much happens until it is called.
+
+    Made and told to stop by the loop; `follow` and `close` are for the scanning thread, which owns everything else.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._told = False
+        self._observer: BaseObserver | None = None
+        self._watched: dict[str, _Watched] = {}
+        self._gave_up = False
+
+    def follow(self, base_paths: Iterable[str]) -> None:
+        """Watch what these hang from now, and nothing else. To be called before they are listed, so that nothing is
+        missed in between. Folders beyond the first 64 are left to the poll."""
+        if self._gave_up:
+            return
+        wanted: dict[str, set[str] | None] = {}
+        for base_path in base_paths:
+            for folder, names in folders_to_watch(base_path).items():
+                if names is None:
+                    wanted[folder] = None
+                else:
+                    for name in names:
+                        _add(wanted, folder, name)
+        try:
+            self._watch_exactly(dict(islice(wanted.items(), _MOST_WATCHES)))
+        except OSError as error:
+            self._gave_up = True
+            _log.warning("Folders cannot be watched (%s); new versions are found by the poll alone", error.strerror)
+            self.close()
+
+    def close(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+        self._watched = {}
+
+    def _watch_exactly(self, wanted: Mapping[str, set[str] | None]) -> None:
+        for folder, watched in list(self._watched.items()):
+            is_alive = not watched.handler.lost and watched.identity == _identity(folder)
+            if not is_alive or folder not in wanted or watched.names != wanted[folder]:
+                self._started().unschedule(watched.watch)
+                del self._watched[folder]
+        for folder, names in wanted.items():
+            if folder in self._watched:
+                continue
+            handler = _Handler(folder, names, self._tell)
+            try:
+                identity = _identity(folder)
+                watch = self._started().schedule(handler, folder)
+            except FileNotFoundError:
+                continue  # gone already: its parent is watched at the next scan
+            if identity is not None:
+                self._watched[folder] = _Watched(watch, identity, handler, names)
+
+    def _started(self) -> BaseObserver:
+        if self._observer is None:
+            self._observer = Observer()
+            self._observer.start()
+        return self._observer
+
+    def _tell(self) -> None:
+        """In watchdog's thread."""
+        if self._told:
+            return
+        self._told = True
+        try:
+            self._loop.call_soon_threadsafe(self._be_told)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to be woken
+
+    def _be_told(self) -> None:
+        self._told = False
+        self._wake()
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, folder: str, names: set[str] | None, tell: Callable[[], None]) -> None:
+        self._folder = folder
+        self._names = names
+        self._tell = tell
+        self.lost = False
+        """The folder was removed: no more events will come, not even when one of that name appears."""
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in _EVENTS:
+            return
+        paths = [os.fsdecode(path) for path in (event.src_path, event.dest_path) if path]
+        if self._folder in paths:
+            self.lost = True
+        if self.lost or self._names is None or any(os.path.basename(path) in self._names for path in paths):
+            self._tell()
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
