@@ -120,9 +120,7 @@ async def test_a_default_stands_in_for_a_missing_input(workers: Workers) -> None
             "two",
             ("x", "other"),
             (),
-            InvalidArgument(
-                "Inputs contains invalid name. Used request inputs: x, request input: other,x"
-            ),
+            InvalidArgument("Inputs contains invalid name. Used request inputs: x, request input: other,x"),
         ),
         (
             "two",

@@ -194,9 +194,7 @@ async def test_an_empty_list_unloads_everything(bench: Bench) -> None:
     bench.source.storage = {"m": [1]}
     await bench.core.reload_config(config("m"))
     await bench.core.reload_config(config())
-    await bench.monitor.wait_until(
-        lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END
-    )
+    await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END)
     with pytest.raises(NotFound):
         await bench.predict()
 
@@ -261,8 +259,6 @@ async def test_an_answer_on_time_keeps_the_version_until_its_run_is_over(bench: 
     assert bench.monitor.versions("m")[0].manager_state is ManagerState.UNLOADING
     assert not executor.is_closed
     executor.gate.set()
-    await bench.monitor.wait_until(
-        lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END
-    )
+    await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END)
     assert executor.is_closed
     assert executor.runs == 1

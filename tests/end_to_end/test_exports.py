@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.models import exported_once
 
+from tests.conftest import Exported
 from tests.end_to_end.client_requests import examples_request, outputs, predict_request
 from tests.end_to_end.server_process import ROOT, Client, ServerProcess
 
@@ -42,12 +42,12 @@ def exporter() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def folder(exporter: ModuleType) -> Path:
-    def export(out: Path) -> None:
+def folder(exporter: ModuleType, exported: Exported) -> Path:
+    def small_exports(out: Path) -> None:
         for name in NAMES:
             exporter.MODELS[name](str(out))
 
-    return exported_once("small_exports", export)
+    return exported(small_exports)
 
 
 @pytest.fixture(scope="module")

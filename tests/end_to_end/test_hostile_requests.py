@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, inference_pb2, predict_pb2
-from tests.models import half_plus_two
 
+from tests import models
+from tests.conftest import Exported
 from tests.end_to_end.client_requests import example, examples_request, outputs, predict_request, status_request
 from tests.end_to_end.server_process import Client, ServerProcess
 
@@ -34,9 +35,9 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("served")
-    shutil.copytree(half_plus_two(), folder / "m" / "1")
+    shutil.copytree(exported(models.half_plus_two), folder / "m" / "1")
     with ServerProcess(
         "--model_name=m", f"--model_base_path={folder}/m", "--max_expanded_tensor_bytes=1000000"
     ) as made:

@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.models import half_plus_two, slow
 
+from tests import models
+from tests.conftest import Exported
 from tests.end_to_end.client_requests import predict_request
 from tests.end_to_end.server_process import Client, ServerProcess
 
@@ -25,10 +26,10 @@ def serving(tmp_path: Path, source: Path, *flags: str, **more: Any) -> ServerPro
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_every_admitted_request_is_answered(tmp_path: Path, number: signal.Signals) -> None:
+def test_every_admitted_request_is_answered(tmp_path: Path, exported: Exported, number: signal.Signals) -> None:
     """Calls keep coming while the signal arrives: each one is answered, or was refused before it began."""
     request = predict_request("m", {"x": np.ones(3, np.float32)})
-    with serving(tmp_path, half_plus_two()) as server, Client(server) as client:
+    with serving(tmp_path, exported(models.half_plus_two)) as server, Client(server) as client:
         client.prediction.Predict(request, timeout=60)
         refused = threading.Event()
         statuses: list[tuple[grpc.StatusCode, str]] = []
@@ -56,11 +57,11 @@ def test_every_admitted_request_is_answered(tmp_path: Path, number: signal.Signa
         assert len(statuses) - len(failed) >= 200
 
 
-def test_a_long_run_is_waited_for(tmp_path: Path) -> None:
-    with serving(tmp_path, slow()) as server, Client(server) as client:
+def test_a_long_run_is_waited_for(tmp_path: Path, exported: Exported) -> None:
+    with serving(tmp_path, exported(models.slow)) as server, Client(server) as client:
         # Long enough to be running when the signal arrives, short enough for the grace period.
-        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int32(400)}), timeout=120)
-        quick = client.prediction.Predict.future(predict_request("m", {"steps": np.int32(1)}), timeout=120)
+        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(300_000)}), timeout=120)
+        quick = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(1)}), timeout=120)
         quick.result()
         server.terminate()
         server.wait_for("finishing what was admitted")
@@ -68,27 +69,27 @@ def test_a_long_run_is_waited_for(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_the_grace_period_ends_a_drain(tmp_path: Path) -> None:
-    with serving(tmp_path, slow(), "--shutdown_grace_seconds=0.2") as server, Client(server) as client:
-        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int32(10**8)}), timeout=120)
-        client.prediction.Predict(predict_request("m", {"steps": np.int32(1)}), timeout=120)
+def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> None:
+    with serving(tmp_path, exported(models.slow), "--shutdown_grace_seconds=0.2") as server, Client(server) as client:
+        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(10**12)}), timeout=120)
+        client.prediction.Predict(predict_request("m", {"steps": np.int64(1)}), timeout=120)
         server.terminate()
         with pytest.raises(grpc.RpcError):
             call.result()
         assert server.wait() == 0
 
 
-def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path, slow(), "--shutdown_grace_seconds=600") as server, Client(server) as client:
-        client.prediction.Predict.future(predict_request("m", {"steps": np.int32(10**8)}), timeout=120)
-        client.prediction.Predict(predict_request("m", {"steps": np.int32(1)}), timeout=120)
+def test_a_second_signal_leaves_at_once(tmp_path: Path, exported: Exported) -> None:
+    with serving(tmp_path, exported(models.slow), "--shutdown_grace_seconds=600") as server, Client(server) as client:
+        client.prediction.Predict.future(predict_request("m", {"steps": np.int64(10**12)}), timeout=120)
+        client.prediction.Predict(predict_request("m", {"steps": np.int64(1)}), timeout=120)
         server.terminate()
         server.wait_for("SIGTERM: finishing")
         server.terminate()
         assert server.wait() == 128 + signal.SIGTERM
 
 
-def test_a_signal_during_start_up_ends_it(tmp_path: Path) -> None:
-    with serving(tmp_path, half_plus_two(), wait_for="Loading servable version") as server:
+def test_a_signal_during_start_up_ends_it(tmp_path: Path, exported: Exported) -> None:
+    with serving(tmp_path, exported(models.half_plus_two), wait_for="Loading servable version") as server:
         server.terminate()
         assert server.wait() == 0

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models import half_plus_two
 
+from tests import models
+from tests.conftest import Exported
 from tests.end_to_end.client_requests import predict_request, status_request
 from tests.end_to_end.load import Load
 from tests.end_to_end.server_process import Client, ServerProcess
@@ -20,10 +21,10 @@ REQUEST = predict_request("m", {"x": np.array([1.0, 2.0, 5.0], np.float32)})
 
 
 @pytest.fixture
-def base_path(tmp_path: Path) -> Path:
+def base_path(tmp_path: Path, exported: Exported) -> Path:
     folder = tmp_path / "served" / "m"
     folder.mkdir(parents=True)
-    shutil.copytree(half_plus_two(), folder / "1")
+    shutil.copytree(exported(models.half_plus_two), folder / "1")
     return folder
 
 
@@ -54,8 +55,10 @@ def copy_file_by_file(load: Load, source: Path, target: Path) -> None:
             out.write(data[len(data) // 2 :])
 
 
-def test_a_new_version_takes_over_and_leaves_again(server: ServerProcess, load: Load, base_path: Path) -> None:
-    copy_file_by_file(load, half_plus_two(), base_path / "2")
+def test_a_new_version_takes_over_and_leaves_again(
+    server: ServerProcess, load: Load, base_path: Path, exported: Exported
+) -> None:
+    copy_file_by_file(load, exported(models.half_plus_two), base_path / "2")
     load.wait_until(lambda: load.versions == [1, 2])
     server.wait_for("Done unloading servable version {name: m version: 1}")
     shutil.move(base_path / "2", base_path.parent / "2")
@@ -67,7 +70,7 @@ def test_a_new_version_takes_over_and_leaves_again(server: ServerProcess, load: 
 
 
 def test_a_base_path_that_goes_away_or_empties_changes_nothing(
-    server: ServerProcess, load: Load, base_path: Path
+    server: ServerProcess, load: Load, base_path: Path, exported: Exported
 ) -> None:
     base_path.rename(base_path.with_name("gone"))
     server.wait_for("Could not find base path")
@@ -77,7 +80,7 @@ def test_a_base_path_that_goes_away_or_empties_changes_nothing(
     load.wait_for_answers(100)
     base_path.rmdir()
     base_path.with_name("gone").rename(base_path)
-    shutil.copytree(half_plus_two(), base_path / "2")
+    shutil.copytree(exported(models.half_plus_two), base_path / "2")
     load.wait_until(lambda: load.versions == [1, 2])
     load.stop()
     assert load.failures == {}
