@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Generic, TypeVar
 
 from pyserving.executors.executor import Executor
 from pyserving.types import AspiredVersion, ServableId
 
 S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadAttempt:
+    """What the metrics want to know of a load."""
+
+    has_succeeded: bool
+    micros: float
 
 
 class ServableLoader(Generic[S]):
@@ -24,9 +35,30 @@ class ServableLoader(Generic[S]):
         self._open_executor = open_executor
         self._make_servable = make_servable
         self._executor: Executor | None = None
+        self._attempts: deque[LoadAttempt] = deque()
+
+    @property
+    def path(self) -> str:
+        """The version folder."""
+        return self._version.path
+
+    def take_attempts(self) -> Iterator[LoadAttempt]:
+        """The attempts that have ended since this was last asked."""
+        while self._attempts:
+            yield self._attempts.popleft()
 
     def load(self) -> S:
         """Raises the ServingError of whichever step failed."""
+        began = perf_counter()
+        try:
+            servable = self._load()
+        except BaseException:
+            self._attempts.append(LoadAttempt(False, (perf_counter() - began) * 1e6))
+            raise
+        self._attempts.append(LoadAttempt(True, (perf_counter() - began) * 1e6))
+        return servable
+
+    def _load(self) -> S:
         executor = self._open_executor(self._version.path)
         try:
             servable = self._make_servable(self._version.id, executor)

@@ -51,6 +51,7 @@ class ModelServer:
         self._failure: asyncio.Future[ServingError] | None = None
         self._grpc: GrpcioServer | None = None
         self._session_config = b""
+        self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -145,7 +146,9 @@ class ModelServer:
         )
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        return ServableLoader(version, self._open_executor, partial(self._servable, running))
+        loader = ServableLoader(version, self._open_executor, partial(self._servable, running))
+        self._loaders[version.id] = loader
+        return loader
 
     def _open_executor(self, path: str) -> Executor:
         """In a loading thread."""
@@ -161,7 +164,7 @@ class ModelServer:
         return Servable(
             servable_id,
             executor,
-            DirectSession(executor, running),
+            DirectSession(executor, running, self._count_run),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
 
@@ -218,6 +221,20 @@ class ModelServer:
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
         if state.health is not None:
             self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
+        loader = self._loaders.get(state.id)
+        if loader is None:
+            return
+        for attempt in loader.take_attempts():
+            status = "success" if attempt.has_succeeded else "fail"
+            self.metrics.load_attempt_count.labels(loader.path, status).increment()
+            self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
+        if state.manager_state is ManagerState.END:
+            del self._loaders[state.id]
+
+    def _count_run(self, micros: float) -> None:
+        self.metrics.direct_session_runs.labels().increment()
+        self.metrics.graph_runs.labels().increment()
+        self.metrics.graph_run_time_usecs.labels().increment(round(micros))
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
@@ -48,7 +48,11 @@ class DirectSession:
     SUBSET_PLANS = 128
     """Kept of those that no signature has; a callable for each costs memory in TensorFlow."""
 
-    def __init__(self, executor: Executor, workers: Workers) -> None:
+    def __init__(
+        self, executor: Executor, workers: Workers, observe: Callable[[float], None] = lambda micros: None
+    ) -> None:
+        """`observe(micros)` hears on the loop of every run that was made, failed ones included."""
+        self._observe = observe
         self._executor = executor
         self._workers = workers
         self._plans: dict[_Tensors, _Planned] = {}
@@ -96,7 +100,7 @@ class DirectSession:
         plan.check_dtypes(arrays)
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded(TIMED_OUT)
-        run = _Run(plan.choice(arrays), arrays)
+        run = _Run(plan.choice(arrays), arrays, self._observe)
         job = self._workers.submit(run)
         job.on_over = run.over
         run.held = handle.copy() if handle is not None else None
@@ -151,25 +155,32 @@ def _expire(future: asyncio.Future[_T]) -> None:
 class _Run:
     """One run in a thread: it is timed, and its version stays loaded until no thread is in it."""
 
-    __slots__ = ("_arrays", "_choice", "_micros", "_way", "held")
+    __slots__ = ("_arrays", "_choice", "_has_succeeded", "_micros", "_observe", "_way", "held")
 
-    def __init__(self, choice: Choice, arrays: Sequence[np.ndarray]) -> None:
+    def __init__(self, choice: Choice, arrays: Sequence[np.ndarray], observe: Callable[[float], None]) -> None:
         self._choice = choice
         self._way = choice.next()
         self._arrays = arrays
+        self._observe = observe
         self._micros: float | None = None
+        self._has_succeeded = False
         self.held: Handle | None = None
 
     def __call__(self) -> RunResult:
         """In the thread."""
         began = perf_counter()
-        outputs = self._way.run(*self._arrays)
-        self._micros = (perf_counter() - began) * 1e6
-        return RunResult(outputs, self._micros)
+        try:
+            outputs = self._way.run(*self._arrays)
+        finally:
+            self._micros = micros = (perf_counter() - began) * 1e6
+        self._has_succeeded = True
+        return RunResult(outputs, micros)
 
     def over(self) -> None:
         """On the loop, whether anybody still waits or not; what was given up is a measurement all the same."""
         if self._micros is not None:
-            self._choice.record(self._way, self._micros)
+            self._observe(self._micros)
+            if self._has_succeeded:
+                self._choice.record(self._way, self._micros)
         if self.held is not None:
             self.held.close()

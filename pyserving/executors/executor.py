@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 
 from pyserving.signature import DataType, SignatureDef
+
+_log = logging.getLogger(__name__)
+_SLOW_IMPORT_SECONDS = 0.1
+"""Less is an import that somebody else has made already."""
 
 PLATFORMS = {
     "tensorflow": "pyserving.executors.tf_session:open_saved_model",
@@ -65,5 +71,9 @@ def open_executor(platform: str, path: str, **options: Any) -> Executor:
 
     `options` are those of the function that PLATFORMS names. Raises the ServingError that says why it failed.
     """
-    executor: Executor = pkgutil.resolve_name(PLATFORMS[platform])(path, **options)
+    began = perf_counter()
+    open_model = pkgutil.resolve_name(PLATFORMS[platform])
+    if (seconds := perf_counter() - began) > _SLOW_IMPORT_SECONDS:
+        _log.info("Imported %s's framework in %.1f s", platform, seconds)
+    executor: Executor = open_model(path, **options)
     return executor
