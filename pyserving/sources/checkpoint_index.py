@@ -35,7 +35,8 @@ def shard_sizes(path: str) -> dict[str, int]:
         raise Malformed("it is cut short or no checkpoint index")
     footer = io.BytesIO(data[-_FOOTER_BYTES:])
     _handle(footer)  # of the meta-index, which checkpoints do not use
-    num_shards, needed = 0, {}
+    num_shards = 0
+    needed: dict[int, int] = {}
     last_key = None
     for _, block_handle in _entries(data, *_handle(footer)):
         for key, value in _entries(data, *_handle(io.BytesIO(block_handle))):

@@ -82,11 +82,10 @@ def take_snapshot(path: str) -> Snapshot:
 def is_untouched(path: str, before: Snapshot) -> bool:
     """Whether a few stats find everything as it was. Cheap: no folder is listed and at most 64 files are looked at."""
     try:
-        return all(
-            os.stat(_join(path, name)).st_mtime_ns == mtime_ns for name, mtime_ns in before.folders.items()
-        ) and all(
-            _file_stat(os.stat(_join(path, name))) == file
-            for name, file in islice(before.files.items(), _FILES_COMPARED)
+        folders = {name: os.stat(_join(path, name)).st_mtime_ns for name in before.folders}
+        some_files = islice(before.files.items(), _FILES_COMPARED)
+        return folders == before.folders and all(
+            _file_stat(os.stat(_join(path, name))) == file for name, file in some_files
         )
     except OSError:
         return False

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyserving import protos
+
 # absl::SimpleAtoi: blanks around, one sign, leading zeros; signed 64-bit.
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*")
 _INT64 = range(-(2**63), 2**63)
@@ -46,6 +48,21 @@ class Choice:
     """Versions that `specific` asks for and nothing holds."""
     duplicates: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Wanted version to the entries passed over because another one has the same number."""
+
+
+def monitored_servable(model: protos.ModelConfig) -> MonitoredServable:
+    """What a ModelConfig asks a source to monitor."""
+    return MonitoredServable(model.name, model.base_path, version_policy(model.model_version_policy))
+
+
+def version_policy(policy: protos.FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:
+    """None set means the latest one."""
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return VersionPolicy("all")
+    if choice == "specific":
+        return VersionPolicy("specific", versions=tuple(policy.specific.versions))
+    return VersionPolicy("latest", num_versions=max(policy.latest.num_versions, 1))
 
 
 def parse_version(name: str) -> int | None:

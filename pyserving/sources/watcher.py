@@ -1,12 +1,13 @@
 """Wakes a source when something happens around its base paths. Events are hints: what is true, a scan finds out.
 
-Only the base paths themselves are watched, not what is below: a version that is being written is looked at again
-by itself every quiet time, and a watch costs two threads and, before watchdog 7, one of the 128 inotify instances of a user.
+Only the base paths themselves are watched, not what is below: a version that is being written is looked at again by
+itself every quiet time, and each watch costs threads and, before watchdog 7, one of a user's 128 inotify instances.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -151,10 +152,8 @@ class Watcher:
         if self._told:
             return
         self._told = True
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be woken
             self._loop.call_soon_threadsafe(self._be_told)
-        except RuntimeError:
-            pass  # the loop is closed: nobody is left to be woken
 
     def _be_told(self) -> None:
         self._told = False

@@ -1,0 +1,93 @@
+"""Writes version folders by hand: graph files in wire format and checkpoint indexes, small enough to read."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+INDEX = "variables/variables.index"
+DATA = "variables/variables.data-00000-of-00001"
+MAGIC = 0xDB4775248B80FB57
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out + bytes([value]))
+
+
+def length_field(number: int, payload: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def number_field(number: int, value: int) -> bytes:
+    return varint(number << 3) + varint(value)
+
+
+def saved_model(ops: Iterable[str] = ("Placeholder", "Identity"), asset_files: Iterable[str] = ()) -> bytes:
+    """A SavedModel of one MetaGraph with these nodes and assets."""
+    nodes = (length_field(1, length_field(1, b"n%d" % i) + length_field(2, op.encode())) for i, op in enumerate(ops))
+    graph_def = b"".join(nodes) + length_field(2, b"") + length_field(4, number_field(1, 1882))
+    assets = (length_field(6, length_field(1, b"\x0a\x00") + length_field(2, name.encode())) for name in asset_files)
+    meta_graph = length_field(1, b"") + length_field(2, graph_def) + b"".join(assets)
+    return number_field(1, 1) + length_field(2, meta_graph)
+
+
+def block(entries: Sequence[tuple[bytes, bytes]], compression: int = 0) -> bytes:
+    """A table's block and its trailer; keys share prefixes as LevelDB writes them, the checksum is left zero."""
+    out, last = b"", b""
+    for key, value in entries:
+        shared = len(os.path.commonprefix([last, key]))
+        out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        last = key
+    return out + struct.pack("<II", 0, 1) + bytes([compression]) + bytes(4)
+
+
+def table(*blocks: bytes) -> bytes:
+    """A whole table of these data blocks."""
+    out, handles = b"", []
+    for number, data in enumerate(blocks):
+        handles.append((b"%03d" % number, varint(len(out)) + varint(len(data) - 5)))
+        out += data
+    meta = block([])
+    meta_handle = varint(len(out)) + varint(len(meta) - 5)
+    out += meta
+    index = block(handles)
+    index_handle = varint(len(out)) + varint(len(index) - 5)
+    out += index
+    return out + (meta_handle + index_handle).ljust(40, b"\0") + struct.pack("<Q", MAGIC)
+
+
+def header(num_shards: int = 1) -> tuple[bytes, bytes]:
+    return b"", number_field(1, num_shards) + length_field(3, number_field(1, 1))
+
+
+def entry(key: str, size: int, offset: int = 0, shard: int = 0) -> tuple[bytes, bytes]:
+    """A BundleEntryProto; zeros are left out, as protobuf does."""
+    value = number_field(1, 1) + length_field(2, b"")
+    for number, field in ((3, shard), (4, offset), (5, size)):
+        value += number_field(number, field) if field else b""
+    return key.encode(), value + b"\x35" + bytes(4)
+
+
+def index(size: int) -> bytes:
+    """Of one shard that holds one tensor."""
+    return table(block([header(), entry("w", size)]))
+
+
+def with_variables(data: bytes = b"weights") -> dict[str, bytes]:
+    """Everything in the folder of a version that has variables."""
+    return {"saved_model.pb": saved_model(["VarHandleOp"]), INDEX: index(len(data)), DATA: data}
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
