@@ -11,8 +11,10 @@ import pytest
 
 from pyserving.errors import Code, DataLoss, NotFound
 from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import resource_preserving
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest
+from pyserving.workers import Workers
 from tests.fakes import FakeClock, FakeLoaders, HeldWorkers, RecordedStates
 
 START, LOADING, AVAILABLE, UNLOADING, END = ManagerState
@@ -335,17 +337,6 @@ async def test_a_negative_interval_means_no_wait(workers, loaders, clock, states
     assert clock.due_in == [0]
 
 
-async def test_the_loop_itself_times_the_retries(workers, loaders, states):
-    manager = AspiredVersionsManager(loaders, workers, workers, states, retries=LoadRetries(1, 0))
-    loaders.fail(1, times=1)
-    manager.set_aspired_versions("m", [version(1)])
-    await workers.release()
-    while not workers.held:
-        await asyncio.sleep(0)
-    await workers.release()
-    assert manager.available_versions("m") == [1]
-
-
 async def test_a_given_up_version_is_begun_afresh_after_it_was_gone(manager, workers, loaders, clock, states):
     loaders.fail(1)
     manager.set_aspired_versions("m", [version(1)])
@@ -566,6 +557,26 @@ async def test_nothing_is_aspired_any_more_once_it_leaves(loaders, states, worke
         pass
     manager.set_aspired_versions("m", [version(1)])
     assert loaders.made == []
+
+
+# With real threads and the loop's own time.
+
+
+async def test_it_loads_retries_swaps_and_leaves_with_real_workers(loaders):
+    monitor = ServableStateMonitor()
+    loaders.fail(2, times=2)
+    async with (
+        Workers("load", 2) as loading,
+        Workers("unload", 1) as unloading,
+        AspiredVersionsManager(loaders, loading, unloading, monitor.publish, retries=LoadRetries(2, 0)) as manager,
+    ):
+        manager.set_aspired_versions("m", [version(1)])
+        assert await monitor.wait_until(lambda: manager.available_versions("m") == [1])
+        manager.set_aspired_versions("m", [version(2)])
+        assert await monitor.wait_until(lambda: monitor.versions("m")[-1].manager_state is END)
+        assert manager.available_versions("m") == [2]
+    assert [state.manager_state for state in monitor.versions("m")] == [END, END]
+    assert all(loader.unloads == 1 for loader in loaders.made)
 
 
 # What an operator reads.
