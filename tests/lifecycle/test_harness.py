@@ -24,6 +24,6 @@ def test_a_life_goes_from_new_to_disabled() -> None:
 @pytest.mark.parametrize("state", [State.NEW, State.READY, State.QUIESCING, State.UNLOADING, State.DISABLED])
 def test_an_absent_transition_is_a_bug_and_raises(state: State) -> None:
     version = harness()
-    with pytest.raises(RuntimeError, match=f"name: m version: 1} cannot go from NEW to {state.name}"):
+    with pytest.raises(RuntimeError, match=f"cannot go from NEW to {state.name}"):
         version.become(state)
     assert version.state is State.NEW
