@@ -136,8 +136,7 @@ async def test_it_passes_deadline_in_loop_time_and_metadata(channel, service):
     before = asyncio.get_running_loop().time()
     await call(channel, "Echo", timeout=50, metadata=(("tenant", "a"), ("blob-bin", b"\xff")))
     context = service.calls[0][1]
-    assert before < context.deadline <= asyncio.get_running_loop().time() + 50
-    assert context.deadline - before == pytest.approx(50, abs=5)
+    assert context.deadline - before == pytest.approx(50, abs=5)  # gRPC rounds timeouts on the wire
     assert context.metadata["tenant"] == "a"
     assert context.metadata["blob-bin"] == b"\xff"
 
