@@ -1,0 +1,1 @@
+"""The protocols: what requests mean and how answers look. Knows no sockets and no framework."""

@@ -1,0 +1,73 @@
+"""How many calls, and bytes of their bodies, may be in the server at once. All transports share one of these."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pyserving.errors import ResourceExhausted
+
+THREADPOOL_EXHAUSTED = "Server Threadpool Exhausted"
+"""What gRPC's synchronous C++ server says when --grpc_max_threads is reached."""
+
+
+class Admission:
+    """Counts calls in and out; a call over a limit is shed with RESOURCE_EXHAUSTED before anything is done for it."""
+
+    def __init__(
+        self,
+        max_calls: int,
+        max_bytes: int,
+        *,
+        too_many_calls: str | None = None,
+        observer: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """`too_many_calls`: the sentence for a call over `max_calls`. `observer(calls, bytes)` is told every change."""
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._too_many_calls = too_many_calls or (
+            f"Too many calls in flight: the limit is {max_calls} (--max_inflight_calls)"
+        )
+        self._observer = observer
+        self._calls = 0
+        self._bytes = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def calls(self) -> int:
+        """Calls admitted and not yet answered."""
+        return self._calls
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of those calls' bodies."""
+        return self._bytes
+
+    def enter(self, size: int) -> None:
+        """Count a call with a body of `size` bytes in; every `enter` that does not raise is followed by one `leave`."""
+        if self._calls >= self._max_calls:
+            raise ResourceExhausted(self._too_many_calls)
+        if self._bytes + size > self._max_bytes:
+            raise ResourceExhausted(
+                f"Too many bytes in flight: {self._bytes} and {size} more exceed the limit of {self._max_bytes}"
+                " (--max_inflight_bytes)"
+            )
+        self._count(1, size)
+
+    def leave(self, size: int) -> None:
+        self._count(-1, -size)
+
+    async def idle(self) -> None:
+        """Return when no admitted call is left."""
+        await self._idle.wait()
+
+    def _count(self, calls: int, size: int) -> None:
+        self._calls += calls
+        self._bytes += size
+        if self._calls == 0:
+            self._idle.set()
+        else:
+            self._idle.clear()
+        if self._observer is not None:
+            self._observer(self._calls, self._bytes)

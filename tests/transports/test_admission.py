@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pyserving.errors import ResourceExhausted
+from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
+
+
+def test_it_sheds_calls_over_the_limit_and_names_the_flag():
+    admission = Admission(1, 100)
+    admission.enter(10)
+    with pytest.raises(ResourceExhausted, match=r"limit is 1 \(--max_inflight_calls\)"):
+        admission.enter(10)
+    assert (admission.calls, admission.bytes) == (1, 10)
+
+
+def test_it_uses_the_sentence_of_the_thread_limit_when_given():
+    admission = Admission(0, 100, too_many_calls=THREADPOOL_EXHAUSTED)
+    with pytest.raises(ResourceExhausted, match=r"^Server Threadpool Exhausted$"):
+        admission.enter(0)
+
+
+def test_it_sheds_bytes_over_the_limit_until_others_have_left():
+    admission = Admission(10, 100)
+    admission.enter(60)
+    with pytest.raises(ResourceExhausted, match=r"limit of 100 \(--max_inflight_bytes\)"):
+        admission.enter(41)
+    admission.leave(60)
+    admission.enter(100)
+    assert admission.bytes == 100
+
+
+async def test_it_is_idle_once_the_last_call_has_left():
+    admission = Admission(10, 100)
+    await admission.idle()
+    admission.enter(1)
+    admission.enter(1)
+    idle = asyncio.create_task(admission.idle())
+    admission.leave(1)
+    await asyncio.sleep(0)
+    assert not idle.done()
+    admission.leave(1)
+    await idle
+
+
+def test_it_tells_its_observer_every_change():
+    seen = []
+    admission = Admission(10, 100, observer=lambda calls, size: seen.append((calls, size)))
+    admission.enter(5)
+    admission.enter(6)
+    admission.leave(5)
+    assert seen == [(1, 5), (2, 11), (1, 6)]
