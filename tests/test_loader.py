@@ -1,0 +1,88 @@
+"""Loading and unloading one version, with an executor of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from pyserving.errors import InvalidArgument, NotFound
+from pyserving.executors.executor import Executor, Plan
+from pyserving.loader import ServableLoader
+from pyserving.signature import SignatureDef
+from pyserving.types import AspiredVersion, ServableId
+
+VERSION = AspiredVersion(ServableId("m", 3), "/models/m/003")
+
+
+class ClosableExecutor:
+    signature_defs: Mapping[str, SignatureDef] = {}
+    signature_def_map = b""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.closed = 0
+
+    def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
+        raise InvalidArgument("nothing to plan")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Opener:
+    """Opens executors and remembers them; the first `failures` times there is nothing to open."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.opened: list[ClosableExecutor] = []
+        self._failures = failures
+
+    def __call__(self, path: str) -> Executor:
+        if self._failures:
+            self._failures -= 1
+            raise NotFound(f"nothing at {path}")
+        self.opened.append(ClosableExecutor(path))
+        return self.opened[-1]
+
+
+def servable(id: ServableId, executor: Executor) -> tuple[ServableId, Executor]:
+    return id, executor
+
+
+def test_servable_is_made_of_the_executor_of_its_folder():
+    opener = Opener()
+    made = ServableLoader(VERSION, opener, servable).load()
+    assert made == (ServableId("m", 3), opener.opened[0])
+    assert opener.opened[0].path == "/models/m/003"
+    assert not opener.opened[0].closed
+
+
+def test_unloading_closes_the_executor_once():
+    opener = Opener()
+    loader = ServableLoader(VERSION, opener, servable)
+    loader.load()
+    loader.unload()
+    loader.unload()
+    assert opener.opened[0].closed == 1
+
+
+def test_load_that_failed_may_be_tried_again():
+    opener = Opener(failures=1)
+    loader = ServableLoader(VERSION, opener, servable)
+    with pytest.raises(NotFound, match="nothing at /models/m/003"):
+        loader.load()
+    assert loader.load() == (VERSION.id, opener.opened[0])
+
+
+def test_executor_is_closed_when_no_servable_can_be_made_of_it():
+    opener = Opener()
+
+    def refuse(id: ServableId, executor: Executor) -> None:
+        raise InvalidArgument("no signatures")
+
+    loader = ServableLoader(VERSION, opener, refuse)
+    with pytest.raises(InvalidArgument, match="no signatures"):
+        loader.load()
+    assert opener.opened[0].closed == 1
+    loader.unload()
+    assert opener.opened[0].closed == 1
