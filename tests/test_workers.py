@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
 
@@ -155,6 +156,29 @@ async def test_nothing_keeps_a_result_once_it_is_no_longer_wanted():
         assert isinstance(await job, Model)
         del job
         assert await asyncio.to_thread(gone.wait, PATIENCE)  # though the thread has no next job to forget it for
+
+
+async def test_an_error_frees_what_it_holds_without_the_collector():
+    class Model:
+        pass
+
+    gone = threading.Event()
+
+    def load() -> None:
+        model = Model()  # in the frames of the error's traceback
+        weakref.finalize(model, gone.set)
+        raise ValueError("half loaded")
+
+    gc.disable()
+    try:
+        async with Workers("test", 1) as workers:
+            job = workers.submit(load)
+            await asyncio.wait([job.future])
+            assert str(job.future.exception()) == "half loaded"
+            del job
+            assert await asyncio.to_thread(gone.wait, PATIENCE)
+    finally:
+        gc.enable()
 
 
 async def test_a_landed_job_keeps_no_arguments():

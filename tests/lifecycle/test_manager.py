@@ -314,6 +314,10 @@ async def test_a_failing_load_is_tried_again_and_then_serves(manager, workers, l
     assert states.of(1) == [START, LOADING, LOADING, LOADING, AVAILABLE]
     assert states.health(1) is None
     assert loaders[1].loads == 3
+    manager.set_aspired_versions("m", [])
+    await workers.release()
+    assert states.of(1)[-1] is END
+    assert states.health(1) is None
 
 
 async def test_it_gives_up_after_the_last_retry_and_stays_so(manager, workers, loaders, clock, states):
