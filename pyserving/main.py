@@ -18,6 +18,8 @@ from pyserving.options import Options
 _log = logging.getLogger(__name__)
 _FAILED = 255
 """As `return -1` of tensorflow_model_server's main leaves."""
+_ONE_SIGNAL_SECONDS = 0.2
+"""Supervisors signal a process and its group in one go; what comes together is one wish to stop."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -76,13 +78,17 @@ async def _serve(settings: Options, given: frozenset[str]) -> int:
 def _stop_on_signals(stop: asyncio.Event) -> None:
     """The first SIGTERM or SIGINT drains, the second leaves at once."""
     loop = asyncio.get_running_loop()
+    first_came: float | None = None
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        nonlocal first_came
+        if first_came is None:
+            first_came = loop.time()
+            _log.info("%s: finishing what was admitted", number.name)
+            stop.set()
+        elif loop.time() - first_came > _ONE_SIGNAL_SECONDS:
             _log.warning("%s again: leaving at once", number.name)
             os._exit(128 + number)
-        _log.info("%s: finishing what was admitted", number.name)
-        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -12,7 +12,8 @@ from pyserving import config, options
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
 from pyserving.frontends import monitoring, reflection, status_pages
-from pyserving.frontends.health import Health
+from pyserving.frontends.health import NOT_SERVING, Health
+from pyserving.frontends.http_status import error_response
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
 from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
@@ -55,6 +56,9 @@ class ModelServer:
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
+        self._admission = self._new_admission()
+        self._unready: str | None = "the server is starting"
+        """Why the server as a whole takes no requests."""
 
     async def start(self) -> None:
         """HTTP first, so that health and metrics can be seen while models load; gRPC when the models have settled."""
@@ -73,8 +77,11 @@ class ModelServer:
             await enter(self._http_server(core))
             _log.info("Exporting HTTP/REST API at:localhost:%d ...", settings.rest_api_port)
         core.apply_config(models)
+        for name in core.model_names:
+            self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core)
         self._grpc = await enter(self._grpc_server(core))
+        self._unready = None
         self.health.ready()
         self._say_what_runs(core)
 
@@ -85,6 +92,7 @@ class ModelServer:
 
     async def stop(self) -> None:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
+        self._unready = "the server is shutting down"
         self.health.drain()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._settings.shutdown_grace_seconds
@@ -180,18 +188,18 @@ class ModelServer:
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}
         if settings.enable_grpc_healthcheck_service:
-            methods |= self.health.methods()
-            streams |= self.health.stream_methods()
-        streams |= reflection.stream_methods(_services(methods, streams))
+            methods |= self.health.methods
+            streams |= self.health.stream_methods
+        streams |= reflection.methods(_services(methods, streams))
         return GrpcioServer(
             methods,
             streams,
             addresses=_grpc_addresses(settings),
-            admission=self._admission(),
+            admission=self._admission,
             channel_arguments=options.channel_arguments(settings),
         )
 
-    def _admission(self) -> Admission:
+    def _new_admission(self) -> Admission:
         settings = self._settings
         max_calls, max_bytes = options.inflight_limits(settings, available_memory())
         calls, size = self.metrics.requests_in_flight.labels(), self.metrics.bytes_in_flight.labels()
@@ -210,9 +218,11 @@ class ModelServer:
         settings = self._settings
         handlers: list[HttpHandler] = []
         if (path := config.monitoring_path(settings)) is not None:
-            handlers.append(monitoring.handler(self.metrics.exposition, path))
-        handlers.append(status_pages.handler(core))
-        return HttpServer(handlers, settings.rest_api_port)
+            handlers.append(monitoring.handler(self.metrics, path))
+        handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
+        return HttpServer(
+            handlers, "", settings.rest_api_port, error_response=error_response, admission=self._admission
+        )
 
     # Watching.
 
