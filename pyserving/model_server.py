@@ -50,6 +50,7 @@ class ModelServer:
         self._given = given
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
+        self._has_served = False
         self._grpc: GrpcioServer | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
@@ -115,16 +116,14 @@ class ModelServer:
             raise Unknown(failure_text(failed, "servable"))
         if error := _hopeless(core):
             raise error
-        self.monitor.subscribe(partial(self._fail_when_hopeless, core))
+        if not any(outcome.fate is Fate.AVAILABLE for outcome in core.outcomes()):
+            self.monitor.subscribe(partial(self._fail_when_hopeless, core))
 
     def _fail_when_hopeless(self, core: ServerCore, state: ServableState) -> None:
         """Once a model has been available, nothing that happens to models ends the server."""
         assert self._failure is not None
-        if self._failure.done():
-            return
-        if state.manager_state is ManagerState.AVAILABLE:
-            self._failure.cancel()
-        elif error := _hopeless(core):
+        self._has_served |= state.manager_state is ManagerState.AVAILABLE
+        if not self._has_served and not self._failure.done() and (error := _hopeless(core)):
             self._failure.set_result(error)
 
     # Building.

@@ -53,9 +53,10 @@ class Load:
         return len(self._calls)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 120.0) -> None:
-        """Until an answer makes `condition` true."""
+        """Until an answer makes `condition` true; a call that fails ends the wait."""
         with self._news:
-            assert self._news.wait_for(condition, timeout), (self.versions, self.failures, self.answered)
+            self._news.wait_for(lambda: condition() or bool(self.failures), timeout)
+            assert condition(), (self.versions, self.failures, self.answered)
 
     def wait_for_answers(self, count: int) -> None:
         """Until so many more calls have been answered."""
