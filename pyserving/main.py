@@ -25,12 +25,7 @@ _ONE_SIGNAL_SECONDS = 0.2
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script. Leaves the process with TensorFlow Serving's exit status."""
     status = run(sys.argv[1:] if argv is None else argv)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    logging.shutdown()
-    # Not sys.exit: a run that outlived the grace period may still be in a thread of TensorFlow's, and taking the
-    # interpreter down around it can crash or wait for ever.
-    os._exit(status)
+    _leave(status)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -45,7 +40,8 @@ def run(argv: Sequence[str]) -> int:
         logs.configure(parsed.options.log_format, parsed.options.log_level)
         if warning := options.startup_warning(parsed.given):
             _log.warning("%s", warning)
-        return asyncio.run(_serve(parsed.options, parsed.given))
+        # Not asyncio.run, which waits for what the grace period left behind.
+        return asyncio.new_event_loop().run_until_complete(_serve(parsed.options, parsed.given))
     except ServingError as error:
         print(f"Failed to start server. Error: {error.status}", flush=True)
         return _FAILED
@@ -75,6 +71,15 @@ async def _serve(settings: Options, given: frozenset[str]) -> int:
         await server.stop()
 
 
+def _leave(status: int) -> NoReturn:
+    """Not sys.exit: a run that outlived the grace period may still be in a thread of TensorFlow's, and taking the
+    interpreter down around it can crash or wait for ever."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _stop_on_signals(stop: asyncio.Event) -> None:
     """The first SIGTERM or SIGINT drains, the second leaves at once."""
     loop = asyncio.get_running_loop()
@@ -88,7 +93,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             stop.set()
         elif loop.time() - first_came > _ONE_SIGNAL_SECONDS:
             _log.warning("%s again: leaving at once", number.name)
-            os._exit(128 + number)
+            _leave(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -99,10 +99,13 @@ class ModelServer:
         end = loop.time() + self._settings.shutdown_grace_seconds
         if self._grpc is not None:
             await self._grpc.stop(self._settings.shutdown_grace_seconds)
-        try:
-            # What is left is unloading, and runs that nobody waits for any more.
-            await asyncio.wait_for(self._stack.aclose(), max(_LEAST_TEARDOWN_SECONDS, end - loop.time()))
-        except asyncio.TimeoutError:
+        # What is left is unloading, and runs that nobody waits for any more. A thread cannot be stopped: should one not
+        # come back in time, the process leaves around it.
+        closing = asyncio.ensure_future(self._stack.aclose())
+        await asyncio.wait({closing}, timeout=max(_LEAST_TEARDOWN_SECONDS, end - loop.time()))
+        if closing.done():
+            closing.result()
+        else:
             _log.warning("Leaving while a model is still at work: its last run or load did not end in time")
 
     # Waiting for models.

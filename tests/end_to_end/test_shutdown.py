@@ -83,7 +83,7 @@ def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> No
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path, exported: Exported) -> None:
     with serving(tmp_path, exported(models.slow), "--shutdown_grace_seconds=600") as server, Client(server) as client:
-        client.prediction.Predict.future(predict_request("m", {"steps": np.int64(10**12)}), timeout=120)
+        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(10**12)}), timeout=120)
         client.prediction.Predict(predict_request("m", {"steps": np.int64(1)}), timeout=120)
         server.terminate()
         server.wait_for("SIGTERM: finishing")
@@ -92,6 +92,7 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, exported: Exported) -> N
             with suppress(subprocess.TimeoutExpired):
                 server.process.wait(timeout=0.1)
         assert server.wait() == 128 + signal.SIGTERM
+        assert call.exception() is not None
 
 
 def test_a_signal_during_start_up_ends_it(tmp_path: Path, exported: Exported) -> None:
