@@ -43,10 +43,8 @@ class Job(Generic[_T]):
         try:
             self._result = self._function(*self._args)
         except BaseException as error:  # the loop side raises it where the job is awaited
-            trace = error.__traceback__
-            self._error = _carriable(
-                error.with_traceback(trace and trace.tb_next)
-            )  # this frame would hold on to the job
+            self._error = _carriable(error)
+            del self  # this frame stays with the traceback, and would tie the error to its own job
 
     def land(self) -> None:
         """On the loop."""

@@ -126,6 +126,7 @@ class AspiredVersionsManager:
     # Deciding: from a wish to actions.
 
     def _reconcile(self, name: str) -> None:
+        """Bring what is managed in line with the wish, then do what the policy says until it is content."""
         self._unaspire(name)
         self._admit(name)
         while (action := self._policy(list(self._snapshots(name)))) is not None:
@@ -137,6 +138,7 @@ class AspiredVersionsManager:
         self._begin_attempts()
 
     def _unaspire(self, name: str) -> None:
+        """Tell each version that the wish leaves it out; those that are ready are the policy's to unload."""
         wish = self._aspired.get(name, {})
         for version, harness in list(self._harnesses.get(name, {}).items()):
             wished = wish.get(version)
