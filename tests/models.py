@@ -152,7 +152,7 @@ def identity_types() -> list[DataType]:
 
 
 def slow(path: Path) -> None:
-    """Counts to `steps` (int64 scalar), about a microsecond or a few each, and answers it as `counted`."""
+    """Counts to `steps` (int64 scalar), some microseconds each, and answers it as `counted`."""
     import tensorflow as tf
 
     v1 = tf.compat.v1

@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorflow.python.framework import op_def_registry
 
 _log = logging.getLogger(__name__)
 
-OP_PACKAGES = ("tensorflow_text", "ydf_tf", "tensorflow_decision_forests")
-"""Importing one registers its ops; the last two are two generations of the same."""
+OP_PACKAGES = {"ydf_tf": "SimpleML", "tensorflow_decision_forests": "SimpleML", "tensorflow_text": ""}
+"""Importing one registers its ops, whose names begin so. The first two are two generations of the same package."""
 
 
 def _is_registered(op: str) -> bool:
@@ -21,18 +21,17 @@ def _is_registered(op: str) -> bool:
 
 
 def import_missing_ops(
-    graph_def: Any, packages: Iterable[str] = OP_PACKAGES, is_registered: Callable[[str], bool] = _is_registered
+    graph_def: Any, packages: Mapping[str, str] = OP_PACKAGES, is_registered: Callable[[str], bool] = _is_registered
 ) -> None:
-    """Import installed `packages` one by one until every op of the graph is registered; none when all are.
+    """Import those installed `packages` that may have an op which the graph needs and nobody has registered.
 
     Ops that are missing then are left for TensorFlow to name.
     """
     missing = {op for op in _op_types(graph_def) if not is_registered(op)}
-    for package in packages:
-        if not missing:
-            return
-        if importlib.util.find_spec(package) is not None:
-            _import(package, missing)
+    for package, prefix in packages.items():
+        wanted = {op for op in missing if op.startswith(prefix)}
+        if wanted and importlib.util.find_spec(package) is not None:
+            _import(package, wanted)
             missing = {op for op in missing if not is_registered(op)}
 
 
@@ -44,8 +43,8 @@ def _op_types(graph_def: Any) -> set[str]:
     return types - {function.signature.name for function in functions}
 
 
-def _import(package: str, missing: set[str]) -> None:
-    _log.info("Importing %s for the ops %s", package, ", ".join(sorted(missing)))
+def _import(package: str, wanted: set[str]) -> None:
+    _log.info("Importing %s for the ops %s", package, ", ".join(sorted(wanted)))
     try:
         importlib.import_module(package)
     except Exception as error:  # built for another TensorFlow, say: any error is possible, and the graph may do without

@@ -13,7 +13,7 @@ from pyserving.executors.op_packages import import_missing_ops
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Modules fake_text and fake_forests, each of which registers an op by being imported, and a broken one."""
+    """Modules fake_text and fake_forests, each of which registers an op when it is imported, and a broken one."""
     monkeypatch.syspath_prepend(tmp_path)
     for name, body in {
         "fake_registry": "ops = {'Add'}",
@@ -22,7 +22,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "fake_broken": "raise OSError('undefined symbol: _ZN10tensorflow')",
     }.items():
         (tmp_path / f"{name}.py").write_text(body)
-    yield ("fake_text", "no_such_package", "fake_forests")
+    yield {"fake_forests": "Forest", "no_such_package": "", "fake_text": ""}
     for name in [name for name in sys.modules if name.startswith("fake_")]:
         del sys.modules[name]
 
@@ -53,14 +53,15 @@ def test_nothing_is_imported_when_nothing_is_missing(packages):
     assert imported() == set()
 
 
-def test_only_the_package_that_helps_is_imported(packages):
-    import_missing_ops(graph("Add", "Tokenize"), packages, is_registered)
-    assert imported() == {"fake_text"}
-    assert is_registered("Tokenize")
+@pytest.mark.parametrize(("op", "package"), [("Tokenize", "fake_text"), ("Forest", "fake_forests")])
+def test_only_the_package_that_helps_is_imported(packages, op, package):
+    import_missing_ops(graph("Add", op), packages, is_registered)
+    assert imported() == {package}
+    assert is_registered(op)
 
 
-def test_packages_are_tried_until_every_op_is_there(packages):
-    import_missing_ops(graph("Forest"), packages, is_registered)
+def test_several_packages_may_be_needed(packages):
+    import_missing_ops(graph("Forest", "Tokenize"), packages, is_registered)
     assert imported() == {"fake_text", "fake_forests"}
 
 
@@ -75,7 +76,7 @@ def test_calls_of_the_graphs_own_functions_are_no_missing_ops(packages):
 
 
 def test_a_package_that_cannot_be_imported_is_passed_over(packages, caplog):
-    import_missing_ops(graph("Tokenize"), ("fake_broken", *packages), is_registered)
+    import_missing_ops(graph("Tokenize"), {"fake_broken": "Token", **packages}, is_registered)
     assert is_registered("Tokenize")
     assert "Could not import fake_broken: undefined symbol" in caplog.text
 
@@ -87,4 +88,4 @@ def test_tensorflows_own_ops_are_in_the_real_registry(packages):
 
 def test_an_op_of_nobody_is_not_in_the_real_registry(packages):
     import_missing_ops(graph("Tokenize"), packages)
-    assert imported() == {"fake_text", "fake_forests"}
+    assert imported() == {"fake_text"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -12,10 +13,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from pyserving.errors import Cancelled, Code, InvalidArgument, ServingError
+from pyserving.errors import Cancelled, Code, DeadlineExceeded, InvalidArgument, ServingError
 from pyserving.executors import tf_session
 from pyserving.executors.executor import Executor, Plan, open_executor
+from pyserving.session import DirectSession
 from pyserving.signature import DataType, data_type_of
+from pyserving.workers import Workers
 from tests import models
 
 
@@ -271,3 +274,21 @@ def test_closed_model_keeps_no_memory_and_its_plans_answer_so(exported):
         gc.enable()
     with pytest.raises(Cancelled, match=r"^Session has been closed\.$"):
         plan.ways[0].run(floats(2))
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_a_loop_goes_round_as_often_as_its_input_says(exported, way):
+    (counted,) = run(open_model(exported, models.slow), "serving_default", np.array(1000), way=way)
+    assert counted.item() == 1000
+
+
+async def test_deadline_is_kept_while_a_loop_of_tensorflow_goes_on(exported):
+    executor = open_model(exported, models.slow)
+    outputs = executor.signature_defs["serving_default"].outputs
+    async with Workers("run", 1) as workers:
+        session = DirectSession(executor, workers)
+        plan = session.plan(("steps:0",), (outputs["counted"].name,))
+        deadline = asyncio.get_running_loop().time() + 0.01
+        with pytest.raises(DeadlineExceeded, match=r"^Timed out waiting for notification$"):
+            await session.run(plan, [np.array(200_000)], None, deadline)
+        assert workers.unfinished == 1
