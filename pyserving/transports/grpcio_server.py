@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -232,6 +233,20 @@ class GrpcioServer(grpc.GenericRpcHandler):
 
     def _socket_files_are_gone(self) -> bool:
         return not any(os.path.exists(path) for path in self._socket_paths)
+
+
+def check_addresses(addresses: Sequence[str]) -> None:
+    """InvalidArgument when an address is taken now, so that it is told before models load rather than after."""
+    for address in addresses:
+        path = _socket_path(address)
+        if path is not None:
+            _make_room(path)
+            continue
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_server((host, int(port)), reuse_port=False).close()
+        except OSError as error:
+            raise _cannot_listen(f"cannot listen on {address}: {error.strerror}") from None
 
 
 def _call_context(context: grpc.aio.ServicerContext) -> CallContext:
