@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from pyserving.errors import ServingError, error_for
 from pyserving.executors.executor import Executor
 from pyserving.types import AspiredVersion, ServableId
 
@@ -26,7 +27,14 @@ class ServableLoader(Generic[S]):
         self._executor: Executor | None = None
 
     def load(self) -> S:
-        """Raises the ServingError of whichever step failed."""
+        """Raises the ServingError of whichever step failed; it holds nothing of the model, so it may be kept."""
+        try:
+            return self._load()
+        except ServingError as error:
+            failure = error_for(error.code, error.message)
+        raise failure  # outside of the clause, or it would keep the first error, whose traceback holds the whole model
+
+    def _load(self) -> S:
         executor = self._open_executor(self._version.path)
         try:
             servable = self._make_servable(self._version.id, executor)
