@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
+from pyserving.errors import ServingError, error_for
 from pyserving.executors.executor import Executor
 from pyserving.types import AspiredVersion, ServableId
 
@@ -48,15 +49,18 @@ class ServableLoader(Generic[S]):
             yield self._attempts.popleft()
 
     def load(self) -> S:
-        """Raises the ServingError of whichever step failed."""
+        """Raises the ServingError of whichever step failed; it holds nothing of the model, so it may be kept."""
         began = perf_counter()
+        has_succeeded = False
         try:
             servable = self._load()
-        except BaseException:
-            self._attempts.append(LoadAttempt(False, (perf_counter() - began) * 1e6))
-            raise
-        self._attempts.append(LoadAttempt(True, (perf_counter() - began) * 1e6))
-        return servable
+            has_succeeded = True
+            return servable
+        except ServingError as error:
+            failure = error_for(error.code, error.message)
+        finally:
+            self._attempts.append(LoadAttempt(has_succeeded, (perf_counter() - began) * 1e6))
+        raise failure  # outside of the clause, or it would keep the first error, whose traceback holds the whole model
 
     def _load(self) -> S:
         executor = self._open_executor(self._version.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 import pytest
@@ -86,3 +87,19 @@ def test_executor_is_closed_when_no_servable_can_be_made_of_it():
     assert opener.opened[0].closed == 1
     loader.unload()
     assert opener.opened[0].closed == 1
+
+
+def test_error_of_a_failed_load_may_be_kept_without_keeping_the_model():
+    opener = Opener()
+
+    def refuse(id: ServableId, executor: Executor) -> None:
+        try:
+            executor.plan((), ())
+        except InvalidArgument as error:
+            raise NotFound("no signatures") from error
+
+    with pytest.raises(NotFound, match="no signatures") as raised:
+        ServableLoader(VERSION, opener, refuse).load()
+    executor = weakref.ref(opener.opened.pop())
+    assert raised.value.__traceback__ is not None
+    assert executor() is None

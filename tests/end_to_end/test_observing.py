@@ -90,9 +90,7 @@ def test_requests_are_counted_and_timed(observed: Observed) -> None:
 def test_only_multi_inference_counts_examples(observed: Observed) -> None:
     sample = ':tensorflow:serving:request_example_count_total{model="m"}'
     before = observed.metric(sample)
-    observed.client.prediction.Classify(
-        examples_request("m", [example(x=1.0)], "classify_x_to_y"), timeout=30
-    )
+    observed.client.prediction.Classify(examples_request("m", [example(x=1.0)], "classify_x_to_y"), timeout=30)
     assert observed.metric(sample) == before
     request = protos.MultiInferenceRequest()
     for signature, method in (("regress_x_to_y", "regress"), ("classify_x_to_y", "classify")):
@@ -100,11 +98,11 @@ def test_only_multi_inference_counts_examples(observed: Observed) -> None:
         task.model_spec.name = "m"
         task.model_spec.signature_name = signature
     for value in (2.0, 4.0):
-        request.input.example_list.examples.append(
-            protos.Example.FromString(example(x=value).SerializeToString())
-        )
+        request.input.example_list.examples.append(protos.Example.FromString(example(x=value).SerializeToString()))
     path = "/tensorflow.serving.PredictionService/MultiInference"
-    method = observed.client.unary_unary(path, lambda m: m.SerializeToString(), protos.MultiInferenceResponse.FromString)
+    method = observed.client.unary_unary(
+        path, lambda m: m.SerializeToString(), protos.MultiInferenceResponse.FromString
+    )
     answer = method(request, timeout=30)
     regress, classify = answer.results
     assert [r.value for r in regress.regression_result.regressions] == [3.0, 4.0]
