@@ -60,7 +60,7 @@ def test_a_bad_value_is_named() -> None:
         ((), "INVALID_ARGUMENT: Both server_options.model_base_path and server_options.model_config_file are empty!"),
         (
             ("--port=0", "--model_base_path=/x"),
-            "INVALID_ARGUMENT: At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.",
+            "INVALID_ARGUMENT: At least one of server_options.grpc_port or server_options.grpc_socket_path must be set",
         ),
         (("--model_base_path=relative",), "INVALID_ARGUMENT: Expected model default to have an absolute path or URI; "),
         (("--model_config_file=/no/such",), "NOT_FOUND: /no/such; No such file or directory"),
