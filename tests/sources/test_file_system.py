@@ -232,7 +232,8 @@ async def test_a_problem_is_told_and_logged_once_and_again_when_it_comes_back(ne
         await source.scanned()
         assert source.problems == {}
     assert [name for name, _ in wishes.problems] == ["m", "m"]
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
+    assert caplog.records[3].message == "Refusing to unload all versions for Servable: m"
     assert wishes.calls == [("m", [1])]
 
 
