@@ -51,6 +51,14 @@ def test_a_size_a_time_or_a_name_that_changes_begins_the_wait_anew(other: Snapsh
     assert second.since == 100.6
 
 
+def test_what_was_missing_is_still_said_while_files_change():
+    first = look(folder(age=2.0), missing="saved_model.pb is not there")
+    assert isinstance(first, Settling)
+    second = look(folder(age=-1.0), 101.0, first)
+    assert isinstance(second, Settling)
+    assert second.reason == "saved_model.pb is not there"
+
+
 def test_contents_are_not_examined_while_they_change():
     def examine() -> str | None:
         raise AssertionError("examined")

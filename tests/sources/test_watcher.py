@@ -90,6 +90,18 @@ async def test_a_base_path_removed_and_made_again_is_watched_again(watching, tmp
     assert await watching.woken()
 
 
+async def test_a_base_path_made_again_between_two_looks_is_watched_again(watching, tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    await watching.follow(base)
+    base.rmdir()
+    base.mkdir()
+    assert await watching.woken()
+    await watching.follow(base)
+    (base / "1").mkdir()
+    assert await watching.woken()
+
+
 async def test_a_link_swapped_wakes(watching, tmp_path):
     for revision in ("rev1", "rev2"):
         (tmp_path / revision).mkdir()
