@@ -46,9 +46,9 @@ async def test_status_shows_states_and_errors(core: FakeCore, metrics: Metrics) 
 
 
 async def test_status_of_nothing(core: FakeCore, metrics: Metrics) -> None:
-    with pytest.raises(NotFound, match="^Could not find any versions of model m$"):
+    with pytest.raises(NotFound, match=r"^Could not find any versions of model m$"):
         await status(core, metrics)
-    with pytest.raises(InvalidArgument, match="^Missing ModelSpec$"):
+    with pytest.raises(InvalidArgument, match=r"^Missing ModelSpec$"):
         await ModelService(core, metrics).methods()[STATUS](b"", CallContext())
 
 

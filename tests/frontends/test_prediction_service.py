@@ -91,7 +91,7 @@ async def test_bytes_that_are_no_request_are_internal(core: FakeCore, metrics: M
 
 
 async def test_a_request_without_a_spec_is_refused_and_counted_without_a_name(core: FakeCore, metrics: Metrics) -> None:
-    with pytest.raises(InvalidArgument, match="^Missing ModelSpec$"):
+    with pytest.raises(InvalidArgument, match=r"^Missing ModelSpec$"):
         await predict(PredictionService(core, metrics), b"")
     assert metrics.request_count.labels("", "INVALID_ARGUMENT").value == 1
 
@@ -99,7 +99,7 @@ async def test_a_request_without_a_spec_is_refused_and_counted_without_a_name(co
 async def test_a_tensor_beyond_the_limit_is_refused(core: FakeCore, metrics: Metrics) -> None:
     service = PredictionService(core, metrics, max_expanded_tensor_bytes=8)
     assert list((await predict(service, request(1.0, 2.0))).outputs["y"].float_val) == [2.0, 4.0]
-    with pytest.raises(InvalidArgument, match="^tensor parsing error: x$"):
+    with pytest.raises(InvalidArgument, match=r"^tensor parsing error: x$"):
         await predict(service, request(1.0, 2.0, 3.0))
 
 
