@@ -14,7 +14,7 @@ import numpy as np
 from pyserving.errors import DeadlineExceeded, ServingError, error_for
 from pyserving.executors.execution_plan import Choice, ExecutionPlan
 from pyserving.executors.executor import Executor
-from pyserving.workers import Job, Workers
+from pyserving.workers import Job, Share, Workers
 
 __all__ = ["TIMED_OUT", "DirectSession", "ExecutionPlan", "Handle", "RunResult"]
 
@@ -43,7 +43,7 @@ _Planned: TypeAlias = ExecutionPlan | ServingError
 
 
 class DirectSession:
-    """Runs each request by itself, as soon as a worker is free."""
+    """Runs each request by itself, as soon as a worker is free. One model holds three quarters of them at most."""
 
     SUBSET_PLANS = 128
     """Kept of those that no signature has; a callable for each costs memory in TensorFlow."""
@@ -55,6 +55,7 @@ class DirectSession:
         self._observe = observe
         self._executor = executor
         self._workers = workers
+        self._share = Share(workers, max(1, workers.threads * 3 // 4))
         self._plans: dict[_Tensors, _Planned] = {}
         self._subsets: OrderedDict[_Tensors, _Planned] = OrderedDict()
         self._making: dict[_Tensors, Job[_Planned]] = {}
@@ -101,10 +102,14 @@ class DirectSession:
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded(TIMED_OUT)
         run = _Run(plan.choice(arrays), arrays, self._observe)
-        job = self._workers.submit(run)
+        job = self._share.submit(run)
         job.on_over = run.over
         run.held = handle.copy() if handle is not None else None
-        return await _by(deadline, job.future)
+        try:
+            return await _by(deadline, job.future)
+        finally:
+            if not job.is_over:
+                self._share.give_up(job)
 
     def _making_of(self, tensors: _Tensors, handle: Handle | None) -> Job[_Planned]:
         if tensors not in self._making:
