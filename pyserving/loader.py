@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, TypeVar
 
 from pyserving.executors.executor import Executor
 from pyserving.types import AspiredVersion, ServableId
+from pyserving.warmup import WarmupReport, no_warmup
 
 S = TypeVar("S")
 
@@ -19,7 +20,10 @@ class LoadAttempt:
     """What the metrics want to know of a load."""
 
     has_succeeded: bool
+    """As TensorFlow's loader sees it, which knows nothing of warm-up."""
     micros: float
+    """Without warm-up."""
+    warmup: WarmupReport = field(default_factory=WarmupReport)
 
 
 class ServableLoader(Generic[S]):
@@ -30,10 +34,13 @@ class ServableLoader(Generic[S]):
         version: AspiredVersion,
         open_executor: Callable[[str], Executor],
         make_servable: Callable[[ServableId, Executor], S],
+        warm_up: Callable[[str, S, WarmupReport], None] = no_warmup,
     ) -> None:
+        """`warm_up(path, servable, report)` may refuse the servable by raising."""
         self._version = version
         self._open_executor = open_executor
         self._make_servable = make_servable
+        self._warm_up = warm_up
         self._executor: Executor | None = None
         self._attempts: deque[LoadAttempt] = deque()
 
@@ -55,7 +62,14 @@ class ServableLoader(Generic[S]):
         except BaseException:
             self._attempts.append(LoadAttempt(False, (perf_counter() - began) * 1e6))
             raise
-        self._attempts.append(LoadAttempt(True, (perf_counter() - began) * 1e6))
+        attempt = LoadAttempt(True, (perf_counter() - began) * 1e6)
+        try:
+            self._warm_up(self._version.path, servable, attempt.warmup)
+        except BaseException:
+            self.unload()
+            raise
+        finally:
+            self._attempts.append(attempt)
         return servable
 
     def _load(self) -> S:
