@@ -1,7 +1,7 @@
 """Make pyserving/serving.desc and pyserving/protos.pyi from the .proto files beside this script.
 
     python protos/build.py           # write both
-    python protos/build.py --check   # exit with 1 when what is committed differs
+    python protos/build.py --check   # exit with 1 when what is committed differs; with 2 under another TensorFlow
 
 Needs `pip install -e .[dev]`, with the TensorFlow release named below: its wheel carries no .proto files, so the
 descriptors of its messages are taken out of its Python modules.
@@ -13,7 +13,6 @@ import argparse
 import sys
 import tempfile
 from importlib import import_module
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -91,8 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
-    if not version("tensorflow").startswith(TENSORFLOW):
-        sys.exit(f"Made with TensorFlow {TENSORFLOW}; this is {version('tensorflow')}")
+    found = import_module("tensorflow").__version__
+    if not found.startswith(f"{TENSORFLOW}."):
+        parser.error(f"the files are made with TensorFlow {TENSORFLOW}; this is {found}")
 
     descriptors = compiled(tensorflow_descriptors())
     put(PACKAGE / "serving.desc", descriptors.SerializeToString(deterministic=True), check)

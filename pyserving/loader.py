@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
+from pyserving.errors import ServingError, error_for
 from pyserving.executors.executor import Executor
 from pyserving.types import AspiredVersion, ServableId
 from pyserving.warmup import WarmupReport, no_warmup
@@ -17,13 +18,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class LoadAttempt:
-    """What the metrics want to know of a load."""
+    """What the metrics want to know of a load, warm-up not included: TensorFlow's loader knows nothing of that."""
 
     has_succeeded: bool
-    """As TensorFlow's loader sees it, which knows nothing of warm-up."""
     micros: float
-    """Without warm-up."""
-    warmup: WarmupReport = field(default_factory=WarmupReport)
 
 
 class ServableLoader(Generic[S]):
@@ -43,6 +41,7 @@ class ServableLoader(Generic[S]):
         self._warm_up = warm_up
         self._executor: Executor | None = None
         self._attempts: deque[LoadAttempt] = deque()
+        self._warmups: deque[WarmupReport] = deque()
 
     @property
     def path(self) -> str:
@@ -54,25 +53,30 @@ class ServableLoader(Generic[S]):
         while self._attempts:
             yield self._attempts.popleft()
 
+    def take_warmups(self) -> Iterator[WarmupReport]:
+        """What the warm-ups that have ended since this was last asked have to tell the metrics."""
+        while self._warmups:
+            yield self._warmups.popleft()
+
     def load(self) -> S:
-        """Raises the ServingError of whichever step failed."""
-        began = perf_counter()
+        """Raises the ServingError of whichever step failed; it holds nothing of the model, so it may be kept."""
         try:
-            servable = self._load()
-        except BaseException:
-            self._attempts.append(LoadAttempt(False, (perf_counter() - began) * 1e6))
-            raise
-        attempt = LoadAttempt(True, (perf_counter() - began) * 1e6)
-        try:
-            self._warm_up(self._version.path, servable, attempt.warmup)
-        except BaseException:
-            self.unload()
-            raise
-        finally:
-            self._attempts.append(attempt)
-        return servable
+            return self._warmed(self._load())
+        except ServingError as error:
+            failure = error_for(error.code, error.message)
+        raise failure  # outside of the clause, or it would keep the first error, whose traceback holds the whole model
 
     def _load(self) -> S:
+        began = perf_counter()
+        has_succeeded = False
+        try:
+            servable = self._make()
+            has_succeeded = True
+            return servable
+        finally:
+            self._attempts.append(LoadAttempt(has_succeeded, (perf_counter() - began) * 1e6))
+
+    def _make(self) -> S:
         executor = self._open_executor(self._version.path)
         try:
             servable = self._make_servable(self._version.id, executor)
@@ -80,6 +84,17 @@ class ServableLoader(Generic[S]):
             executor.close()
             raise
         self._executor = executor
+        return servable
+
+    def _warmed(self, servable: S) -> S:
+        report = WarmupReport()
+        try:
+            self._warm_up(self._version.path, servable, report)
+        except BaseException:
+            self.unload()
+            raise
+        finally:
+            self._warmups.append(report)
         return servable
 
     def unload(self) -> None:

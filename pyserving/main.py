@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(argv: Sequence[str]) -> int:
     """Serve until a signal comes; gives the exit status."""
+    # TensorFlow's own chatter about the processor, which hides the lines that matter; set the variable to see it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     parsed = options.parse(argv, os.path.basename(sys.argv[0]))
     print(parsed.stderr, end="", file=sys.stderr)
     print(parsed.stdout, end="", flush=True)

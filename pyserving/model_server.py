@@ -30,7 +30,7 @@ from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
-from pyserving.transports.grpcio_server import GrpcioServer
+from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
 from pyserving.transports.http1.server import HttpServer
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
@@ -68,6 +68,7 @@ class ModelServer:
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
+        check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
         loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
         unloading = await enter(Workers("unload", settings.num_unload_threads or 1))
@@ -251,7 +252,8 @@ class ModelServer:
             status = "success" if attempt.has_succeeded else "fail"
             self.metrics.load_attempt_count.labels(loader.path, status).increment()
             self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
-            attempt.warmup.count_into(self.metrics)
+        for warmup in loader.take_warmups():
+            warmup.count_into(self.metrics)
         if state.manager_state is ManagerState.END:
             del self._loaders[state.id]
 

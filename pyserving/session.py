@@ -153,7 +153,7 @@ class DirectSession:
         try:
             return ExecutionPlan(self._executor.plan(feeds, fetches))
         except ServingError as error:
-            return error
+            return error_for(error.code, error.message)  # a new one: the old one's traceback holds TensorFlow's session
 
     def _made(self, tensors: _Tensors, job: Job[_Planned], held: Handle | None) -> None:
         del self._making[tensors]
@@ -228,7 +228,7 @@ def _rows(arrays: Sequence[np.ndarray]) -> int:
 
 def _plan_or_raise(planned: _Planned) -> ExecutionPlan:
     if isinstance(planned, ServingError):
-        raise error_for(planned.code, planned.message)  # a new one: each raise adds a traceback to an old one
+        raise error_for(planned.code, planned.message)  # a new one: each raise makes an old one's traceback longer
     return planned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 import pytest
@@ -100,8 +101,7 @@ def test_servable_is_warmed_up_before_it_is_handed_over():
     loader = ServableLoader(VERSION, opener, servable, warm_up)
     made = loader.load()
     assert warmed == [("/models/m/003", made)]
-    (attempt,) = loader.take_attempts()
-    assert (attempt.has_succeeded, attempt.warmup.runs) == (True, 1)
+    assert [warmup.runs for warmup in loader.take_warmups()] == [1]
 
 
 def test_failed_warm_up_fails_the_load_which_may_be_tried_again():
@@ -119,5 +119,34 @@ def test_failed_warm_up_fails_the_load_which_may_be_tried_again():
     assert opener.opened[0].closed == 1
     assert loader.load() == (VERSION.id, opener.opened[1])
     assert not opener.opened[1].closed
-    attempts = [(attempt.has_succeeded, attempt.warmup.runs) for attempt in loader.take_attempts()]
-    assert attempts == [(True, 1), (True, 1)], "TensorFlow's part succeeded both times"
+    assert [warmup.runs for warmup in loader.take_warmups()] == [1, 1]
+    assert [attempt.has_succeeded for attempt in loader.take_attempts()] == [True, True], "TensorFlow's part of it"
+
+
+def test_error_of_a_failed_warm_up_may_be_kept_without_keeping_the_model():
+    opener = Opener()
+
+    def warm_up(path: str, servable: tuple[ServableId, Executor], report: WarmupReport) -> None:
+        raise InvalidArgument("no such input")
+
+    with pytest.raises(InvalidArgument, match="no such input") as raised:
+        ServableLoader(VERSION, opener, servable, warm_up).load()
+    executor = weakref.ref(opener.opened.pop())
+    assert raised.value.__traceback__ is not None
+    assert executor() is None
+
+
+def test_error_of_a_failed_load_may_be_kept_without_keeping_the_model():
+    opener = Opener()
+
+    def refuse(id: ServableId, executor: Executor) -> None:
+        try:
+            executor.plan((), ())
+        except InvalidArgument as error:
+            raise NotFound("no signatures") from error
+
+    with pytest.raises(NotFound, match="no signatures") as raised:
+        ServableLoader(VERSION, opener, refuse).load()
+    executor = weakref.ref(opener.opened.pop())
+    assert raised.value.__traceback__ is not None
+    assert executor() is None

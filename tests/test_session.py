@@ -14,6 +14,7 @@ from pyserving.executors.executor import Plan, Way
 from pyserving.session import DirectSession, ExecutionPlan
 from pyserving.signature import DataType, SignatureDef
 from pyserving.workers import Workers
+from tests.clock import Clock
 
 X = np.array([1, 2], np.float32)
 
@@ -116,8 +117,16 @@ async def gate(executor: AddingExecutor) -> AsyncIterator[Gate]:
     gate.open()
 
 
-def now() -> float:
-    return asyncio.get_running_loop().time()
+@pytest.fixture
+async def clock() -> Clock:
+    return Clock(asyncio.get_running_loop())
+
+
+HOUR = 3600.0
+
+
+def in_an_hour() -> float:
+    return asyncio.get_running_loop().time() + HOUR
 
 
 async def finished(workers: Workers) -> None:
@@ -165,11 +174,13 @@ async def test_handle_is_held_twice_while_a_run_is_in_its_thread(session, plan, 
     assert handle.open_handles == [handle]
 
 
-async def test_deadline_is_answered_on_time_while_the_run_goes_on(session, executor, plan, gate, workers):
+async def test_deadline_is_answered_on_time_while_the_run_goes_on(session, executor, plan, gate, workers, clock):
     handle = CountingHandle()
-    with pytest.raises(DeadlineExceeded, match=r"^Timed out waiting for notification$"):
-        await session.run(plan, [X], handle, now() + 0.001)
+    running = asyncio.create_task(session.run(plan, [X], handle, in_an_hour()))
     await gate.arrived.wait()
+    clock.advance(HOUR)
+    with pytest.raises(DeadlineExceeded, match=r"^Timed out waiting for notification$"):
+        await running
     assert gate.passed == 0
     handle.close()
     assert len(handle.open_handles) == 1  # the run's own: the version must not be unloaded under it
@@ -179,23 +190,29 @@ async def test_deadline_is_answered_on_time_while_the_run_goes_on(session, execu
     assert handle.open_handles == []
 
 
-async def test_run_that_was_given_up_is_measured_all_the_same(session, executor, plan, gate, workers):
+async def test_run_that_was_given_up_is_measured_all_the_same(session, plan, gate, workers, clock):
     choice = plan.choice([X])
     recorded = []
     choice.record = lambda way, micros: recorded.append(micros)
+    running = asyncio.create_task(session.run(plan, [X], None, in_an_hour()))
+    await gate.arrived.wait()
+    clock.advance(HOUR)
     with pytest.raises(DeadlineExceeded):
-        await session.run(plan, [X], None, now() + 0.001)
+        await running
     gate.open()
     await finished(workers)
     assert len(recorded) == 1
 
 
-async def test_run_whose_deadline_passes_in_the_queue_never_starts(session, executor, plan, gate, workers):
+async def test_run_whose_deadline_passes_in_the_queue_never_starts(session, executor, plan, gate, workers, clock):
     first = asyncio.create_task(session.run(plan, [X]))
     await gate.arrived.wait()
     handle = CountingHandle()
+    second = asyncio.create_task(session.run(plan, [X], handle, in_an_hour()))
+    await asyncio.sleep(0)  # it is in the queue
+    clock.advance(HOUR)
     with pytest.raises(DeadlineExceeded):
-        await session.run(plan, [X], handle, now() + 0.001)
+        await second
     gate.open()
     await first
     await finished(workers)
@@ -205,19 +222,19 @@ async def test_run_whose_deadline_passes_in_the_queue_never_starts(session, exec
 
 async def test_deadline_already_past_is_answered_without_a_run(session, executor, plan, workers):
     with pytest.raises(DeadlineExceeded, match=r"^Timed out waiting for notification$"):
-        await session.run(plan, [X], None, now())
+        await session.run(plan, [X], None, asyncio.get_running_loop().time())
     await finished(workers)
     assert executor.runs == 0
 
 
 async def test_deadline_far_away_changes_nothing(session, plan):
-    result = await session.run(plan, [X], None, now() + 3600)
+    result = await session.run(plan, [X], None, in_an_hour())
     assert result.outputs[0].tolist() == [2, 3]
 
 
 async def test_cancelled_call_leaves_its_run_to_end_with_the_version_held(session, executor, plan, gate, workers):
     handle = CountingHandle()
-    running = asyncio.create_task(session.run(plan, [X], handle, now() + 3600))
+    running = asyncio.create_task(session.run(plan, [X], handle, in_an_hour()))
     await gate.arrived.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -299,13 +316,14 @@ async def test_subset_used_longest_ago_is_forgotten(session, executor, monkeypat
     assert executor.planned == [("1:0",), ("2:0",), ("3:0",), ("2:0",)]
 
 
-async def test_planning_a_subset_holds_the_version_and_keeps_the_deadline(session, executor, workers):
-    gate = Gate()
+async def test_planning_a_subset_holds_the_version_and_keeps_the_deadline(session, executor, gate, workers, clock):
     executor.before_plan = gate.wait
     handle = CountingHandle()
-    with pytest.raises(DeadlineExceeded):
-        await session.subset_plan(("x:0",), ("1:0",), handle, now() + 0.001)
+    planning = asyncio.create_task(session.subset_plan(("x:0",), ("1:0",), handle, in_an_hour()))
     await gate.arrived.wait()
+    clock.advance(HOUR)
+    with pytest.raises(DeadlineExceeded):
+        await planning
     handle.close()
     assert len(handle.open_handles) == 1
     gate.open()

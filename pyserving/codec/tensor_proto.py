@@ -100,11 +100,12 @@ _NARROW = {DataType.DT_INT4, DataType.DT_UINT4, DataType.DT_INT2, DataType.DT_UI
 
 
 def decode(tensor: protos.TensorProto, *, max_bytes: int = DEFAULT_MAX_BYTES) -> np.ndarray:
-    """The array that a TensorProto stands for, read-only where it lies in the message's own bytes.
+    """The array that a TensorProto stands for; read-only when it comes from tensor_content.
 
     Strings are an object array of bytes. As in C++: too few values repeat the last one, none at all are zeros, more
     than fit are ignored, and an unknown rank without dimensions is a scalar. ValueError for what C++ refuses (no or a
-    non-array dtype, a negative dimension, content of another length) and for arrays larger than `max_bytes`.
+    non-array dtype, a negative dimension, content of another length), for arrays larger than `max_bytes`, and for
+    shapes that NumPy has not (it ends at 64 dimensions, 32 before NumPy 2).
     """
     layout = _LAYOUTS.get(tensor.dtype)
     if layout is None:

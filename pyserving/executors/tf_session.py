@@ -6,6 +6,7 @@ not, and some models do not load that way at all. Importing this module imports 
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from pyserving.errors import Cancelled, Internal, InvalidArgument, ServingError,
 from pyserving.executors import op_packages, saved_model
 from pyserving.executors.executor import Plan, Way
 from pyserving.signature import DataType, SignatureDef
+
+_log = logging.getLogger(__name__)
 
 MOST_BYTES_TO_PLAN_TWICE = 64 << 20
 """Each callable holds its own copy of the graph's constants, so a frozen model as large as this gets one way only."""
@@ -38,7 +41,7 @@ def open_saved_model(
     `session_config` is a serialized tensorflow.ConfigProto. Raises a ServingError with the code and sentence of the C++
     loader; any number of threads may be loading.
     """
-    with _load_errors():
+    with _load_errors(path):
         meta_graph = saved_model.read_meta_graph(path, tags)
         op_packages.import_missing_ops(meta_graph.graph_def)
         graph = _import_graph(meta_graph)
@@ -91,6 +94,7 @@ class TfSessionExecutor:
         if _has_callables(session) and meta_graph.graph_def.ByteSize() < MOST_BYTES_TO_PLAN_TWICE:
             self._run_options.append(("caller", _CALLER))
         self._callables: weakref.WeakSet[_Callable] = weakref.WeakSet()
+        """All that still exist; `close` closes them, whoever may hold them."""
 
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
         """One callable for each way. Raises what TensorFlow says of tensors that cannot be fed or fetched."""
@@ -187,7 +191,7 @@ def _make_callable(session: Any, options: Any) -> Callable[..., list[Any]]:
 
 
 @contextmanager
-def _load_errors() -> Iterator[None]:
+def _load_errors(path: str) -> Iterator[None]:
     try:
         yield
     except ServingError:
@@ -197,6 +201,7 @@ def _load_errors() -> Iterator[None]:
     except ValueError as error:  # what import_graph_def makes of INVALID_ARGUMENT
         raise InvalidArgument(str(error)) from error
     except Exception as error:  # a folder may hold anything; the load fails, not the server
+        _log.exception("Could not load %s", path)
         raise Internal(f"{type(error).__name__}: {error}") from error
 
 

@@ -217,11 +217,6 @@ def _is_accident(servable: MonitoredServable, known: Known, rules: Rules) -> boo
 
 
 def _unchanged(servable: MonitoredServable, known: Known, problem: str, said: Sequence[Remark] = ()) -> Report:
-    text = f"{problem} {remarks.refusal(servable)}" if known.aspired else problem
-    return Report(
-        servable,
-        known,
-        Known(known.aspired),
-        problem=problem,
-        remarks=(*said, Remark(logging.WARNING, text)),
-    )
+    warnings = [problem, remarks.refusal(servable)] if known.aspired else [problem]
+    said = [*said, *(Remark(logging.WARNING, text) for text in warnings)]
+    return Report(servable, known, Known(known.aspired), problem=problem, remarks=tuple(said))

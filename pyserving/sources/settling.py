@@ -60,11 +60,12 @@ def settle(
     since = before.since if before is not None and before.snapshot == snapshot else now
     unchanged_for = max(now - since, snapshot.seconds_since_change(wall))
     if unchanged_for < patience.quiet_seconds:
-        return _wait(snapshot, since, now, patience.quiet_seconds - unchanged_for, STILL_CHANGING)
-    reason = why_incomplete()
-    if reason is None or unchanged_for >= patience.timeout_seconds:
-        return Settled(snapshot, given_up=reason)
-    return _wait(snapshot, since, now, patience.quiet_seconds, reason)
+        reason = STILL_CHANGING if before is None else before.reason  # what was missing most likely still is
+        return _wait(snapshot, since, now, patience.quiet_seconds - unchanged_for, reason)
+    missing = why_incomplete()
+    if missing is None or unchanged_for >= patience.timeout_seconds:
+        return Settled(snapshot, given_up=missing)
+    return _wait(snapshot, since, now, patience.quiet_seconds, missing)
 
 
 def _wait(snapshot: Snapshot, since: float, now: float, seconds: float, reason: str) -> Settling:

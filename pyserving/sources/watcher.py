@@ -12,7 +12,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from watchdog.events import (
     EVENT_TYPE_CREATED,
@@ -28,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 # Reading files raises events as well; a version comes and goes by these three alone.
 _EVENTS = {EVENT_TYPE_CREATED, EVENT_TYPE_DELETED, EVENT_TYPE_MOVED}
-_MOST_WATCHES = 64
+_ENOUGH_WATCHES = 32
 _MOST_LINKS = 40
 
 
@@ -68,6 +67,15 @@ def _prefixes(path: str) -> Iterable[str]:
     return (path[:end] for end in [*ends, len(path)])
 
 
+def _merge(folders: dict[str, set[str] | None], more: Mapping[str, set[str] | None]) -> None:
+    for folder, names in more.items():
+        if names is None:
+            folders[folder] = None
+        else:
+            for name in names:
+                _add(folders, folder, name)
+
+
 def _add(folders: dict[str, set[str] | None], folder: str, name: str) -> None:
     names = folders.setdefault(folder, set())
     if names is not None:
@@ -77,7 +85,7 @@ def _add(folders: dict[str, set[str] | None], folder: str, name: str) -> None:
 @dataclass(frozen=True, slots=True)
 class _Watched:
     watch: ObservedWatch
-    identity: tuple[int, int]
+    identity: tuple[int, int] | None
     handler: _Handler
     names: set[str] | None
 
@@ -97,20 +105,19 @@ class Watcher:
         self._gave_up = False
 
     def follow(self, base_paths: Iterable[str]) -> None:
-        """Watch what these hang from now, and nothing else. To be called before they are listed, so that nothing is
-        missed in between. Folders beyond the first 64 are left to the poll."""
+        """Watch what these hang from now, and nothing else; about 32 folders, the others are left to the poll.
+
+        To be called before the base paths are listed, so that nothing is missed in between.
+        """
         if self._gave_up:
             return
         wanted: dict[str, set[str] | None] = {}
         for base_path in base_paths:
-            for folder, names in folders_to_watch(base_path).items():
-                if names is None:
-                    wanted[folder] = None
-                else:
-                    for name in names:
-                        _add(wanted, folder, name)
+            if len(wanted) >= _ENOUGH_WATCHES:
+                break
+            _merge(wanted, folders_to_watch(base_path))
         try:
-            self._watch_exactly(dict(islice(wanted.items(), _MOST_WATCHES)))
+            self._watch_exactly(wanted)
         except OSError as error:
             self._gave_up = True
             _log.warning("Folders cannot be watched (%s); new versions are found by the poll alone", error.strerror)
@@ -132,14 +139,13 @@ class Watcher:
         for folder, names in wanted.items():
             if folder in self._watched:
                 continue
+            identity = _identity(folder)
             handler = _Handler(folder, names, self._tell)
             try:
-                identity = _identity(folder)
                 watch = self._started().schedule(handler, folder)
-            except FileNotFoundError:
-                continue  # gone already: its parent is watched at the next scan
-            if identity is not None:
-                self._watched[folder] = _Watched(watch, identity, handler, names)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue  # gone already, or not ours to watch: the next scan tries again
+            self._watched[folder] = _Watched(watch, identity, handler, names)
 
     def _started(self) -> BaseObserver:
         if self._observer is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ _CHANNEL_ARGUMENTS: dict[str, int | str] = {
 _QUIET_SECONDS = 0.002
 _MAX_QUIETING_SECONDS = 1.0
 _REBIND_SECONDS = 0.01
-_BROKEN_GRACE_SECONDS = 3600.0
+_BROKEN_GRACE_SECONDS = 3600.0  # for calls that were in a server which broke down
 
 
 async def _unknown_method(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
@@ -70,6 +71,8 @@ class GrpcioServer(grpc.GenericRpcHandler):
         self._socket_files: list[unix_socket.SocketFile] = []
         self._streams: set[asyncio.Task[Any]] = set()
         self._arrived = 0
+        self._calls = 0
+        self._answered = asyncio.Event()
         self._stopping = False
 
     @property
@@ -100,6 +103,10 @@ class GrpcioServer(grpc.GenericRpcHandler):
         end = loop.time() + grace_seconds
         for reopening in self._reopening:
             reopening.cancel()
+        await asyncio.gather(*self._reopening, return_exceptions=True)
+        if self._calls:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._answered.wait(), grace_seconds)
         await self._quiet_moment(min(end, loop.time() + _MAX_QUIETING_SECONDS))
         for stream in self._streams:
             stream.cancel()
@@ -113,8 +120,8 @@ class GrpcioServer(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method, _UNKNOWN_METHOD)
 
     async def _quiet_moment(self, until: float) -> None:
-        # grpcio cancels calls that its core has received and not handed over yet. A shutdown that begins when none has
-        # come for a moment finds none of those, and whoever comes now is told why, which a cancellation would not.
+        # From its shutdown on, grpcio cancels the calls that its core has received and not handed over. One that begins
+        # when all is answered and nobody has come for a moment hits no one; until then a refusal says why.
         arrived = -1
         while arrived != self._arrived and asyncio.get_running_loop().time() < until:
             arrived = self._arrived
@@ -139,10 +146,14 @@ class GrpcioServer(grpc.GenericRpcHandler):
             if self._stopping:
                 raise _shutting_down()
             self._admission.enter(len(body))
+            self._calls += 1
             try:
                 return await method(body, call)
             finally:
+                self._calls -= 1
                 self._admission.leave(len(body))
+                if self._stopping and not self._calls:
+                    self._answered.set()
 
         return run
 
@@ -189,8 +200,8 @@ class GrpcioServer(grpc.GenericRpcHandler):
             raise
         self._addresses, self.ports = addresses, ports
         others = asyncio.all_tasks()
-        await server.start()
         self._servers.append(server)
+        await server.start()
         self._socket_files = [unix_socket.SocketFile(path) for path in self._socket_paths]
         _serving_task(asyncio.all_tasks() - others).add_done_callback(self._serving_ended)
 
@@ -232,6 +243,20 @@ class GrpcioServer(grpc.GenericRpcHandler):
 
     def _socket_files_are_gone(self) -> bool:
         return not any(os.path.exists(path) for path in self._socket_paths)
+
+
+def check_addresses(addresses: Sequence[str]) -> None:
+    """InvalidArgument when an address is taken now, so that it is told before models load rather than after."""
+    for address in addresses:
+        path = _socket_path(address)
+        if path is not None:
+            _make_room(path)
+            continue
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_server((host, int(port)), reuse_port=False).close()
+        except OSError as error:
+            raise _cannot_listen(f"cannot listen on {address}: {error.strerror}") from None
 
 
 def _call_context(context: grpc.aio.ServicerContext) -> CallContext:

@@ -6,20 +6,23 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from pyserving.errors import Cancelled, Code, DeadlineExceeded, InvalidArgument, ServingError
+from pyserving.errors import Cancelled, Code, DeadlineExceeded, Internal, InvalidArgument, ServingError
 from pyserving.executors import tf_session
-from pyserving.executors.executor import Executor, Plan, open_executor
-from pyserving.session import DirectSession
+from pyserving.executors.executor import Executor, Plan, Way, open_executor
+from pyserving.session import DirectSession, ExecutionPlan
 from pyserving.signature import DataType, data_type_of
 from pyserving.workers import Workers
 from tests import models
+from tests.clock import Clock
 
 
 def floats(*values: float) -> np.ndarray:
@@ -267,6 +270,9 @@ def test_closed_model_keeps_no_memory_and_its_plans_answer_so(exported):
     try:
         executor = open_model(exported, models.half_plus_two)
         plan = signature_plan(executor)
+        direct_session = DirectSession(executor, workers=None)
+        with pytest.raises(InvalidArgument, match="fed more than once"):
+            direct_session.plan(("x:0", "x:0"), ("y:0",))
         graph, session = weakref.ref(executor._session.graph), weakref.ref(executor._session)
         executor.close()
         assert (graph(), session()) == (None, None)
@@ -283,12 +289,26 @@ def test_a_loop_goes_round_as_often_as_its_input_says(exported, way):
 
 
 async def test_deadline_is_kept_while_a_loop_of_tensorflow_goes_on(exported):
-    executor = open_model(exported, models.slow)
-    outputs = executor.signature_defs["serving_default"].outputs
+    plan = signature_plan(open_model(exported, models.slow))
+    loop, started = asyncio.get_running_loop(), asyncio.Event()
+    clock = Clock(loop)
+
+    def run(*arrays: np.ndarray) -> Sequence[np.ndarray]:
+        loop.call_soon_threadsafe(started.set)
+        return plan.ways[0].run(*arrays)
+
+    watched = ExecutionPlan(replace(plan, ways=(Way("watched", run),)))
     async with Workers("run", 1) as workers:
-        session = DirectSession(executor, workers)
-        plan = session.plan(("steps:0",), (outputs["counted"].name,))
-        deadline = asyncio.get_running_loop().time() + 0.01
+        session = DirectSession(executor=None, workers=workers)
+        running = asyncio.create_task(session.run(watched, [np.array(200_000)], None, loop.time() + 3600))
+        await started.wait()
+        clock.advance(3600)
         with pytest.raises(DeadlineExceeded, match=r"^Timed out waiting for notification$"):
-            await session.run(plan, [np.array(200_000)], None, deadline)
+            await running
         assert workers.unfinished == 1
+
+
+def test_what_nobody_foresaw_fails_the_load_alone(exported, caplog):
+    with pytest.raises(Internal, match=r"^DecodeError: "):
+        open_executor("tensorflow", str(exported(models.half_plus_two)), session_config=b"\xff")
+    assert "Could not load" in caplog.text

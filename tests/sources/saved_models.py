@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ def block(entries: Sequence[tuple[bytes, bytes]], compression: int = 0) -> bytes
     """A table's block and its trailer; keys share prefixes as LevelDB writes them, the checksum is left zero."""
     out, last = b"", b""
     for key, value in entries:
-        shared = len(os.path.commonprefix([last, key]))
+        shared = next((i for i, (a, b) in enumerate(zip(last, key, strict=False)) if a != b), min(len(last), len(key)))
         out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
         last = key
     return out + struct.pack("<II", 0, 1) + bytes([compression]) + bytes(4)

@@ -235,6 +235,21 @@ async def test_it_answers_what_was_admitted_and_refuses_the_rest_when_stopped(se
         assert (await failure(call(channel, "Echo")))[0] is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_clients_under_load_read_an_answer_or_a_refusal_when_it_stops(service):
+    async with serving(service) as server:
+
+        async def client():
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                while True:
+                    await call(channel, "Echo")
+
+        clients = [asyncio.create_task(failure(client())) for _ in range(8)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            await call(channel, "Echo")
+            await server.stop(30)
+        assert {code for code, _ in await asyncio.gather(*clients)} == {grpc.StatusCode.UNAVAILABLE}
+
+
 async def test_it_ends_streams_when_stopped(service):
     async with (
         serving(service) as server,

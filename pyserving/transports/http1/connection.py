@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from pyserving.transports.http1 import answers
 from pyserving.transports.http1.limits import Limits
 from pyserving.transports.http1.reader import Arrival, Phase, RequestReader
 
+_log = logging.getLogger(__name__)
 _JOINED_BYTES = 64 << 10
 """Bodies up to this size are copied behind their head, for one packet less."""
 
@@ -95,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._waiting.extend(arrivals)
         if self._waiting and self._task is None:
             self._task = self._loop.create_task(self._answer_all())
+            self._task.add_done_callback(self._answering_ended)
         elif self._waiting:
             self._transport.pause_reading()
         self._continue_if_due()
@@ -121,6 +124,11 @@ class Connection(asyncio.Protocol):
         self._transport.resume_reading()
         self._continue_if_due()
         self._be_patient()
+
+    def _answering_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("An answer could not be sent", exc_info=task.exception())
+            self._transport.abort()
 
     async def _response_to(self, arrival: Arrival) -> HttpResponse:
         if arrival.request is None:

@@ -38,6 +38,8 @@ class Pages:
             return HttpResponse(200, bytes(30 << 20), "application/octet-stream")
         if request.path == "/missing":
             raise NotFound('no "m"')
+        if request.path == "/unsendable":
+            return HttpResponse(200, b"", headers={"X-Price": "10 €"})
         if request.path == "/broken":
             raise RuntimeError("a secret")
         if request.path == "/status":
@@ -230,6 +232,12 @@ async def test_an_unexpected_error_is_logged_once_and_kept_to_the_log(server, ca
     assert body.startswith(b'{\n    "error": "')
     assert b"secret" not in body
     assert [record.getMessage() for record in caplog.records] == ["GET /broken failed"]
+
+
+async def test_an_answer_that_cannot_be_sent_costs_its_connection_only(server, caplog):
+    assert await everything(server, b"GET /unsendable HTTP/1.1\r\n\r\n") == b""
+    assert "An answer could not be sent" in caplog.text
+    assert (await everything(server, b"GET /echo HTTP/1.0\r\n\r\n")).endswith(b"GET /echo ")
 
 
 async def test_it_tells_a_careful_client_to_continue(server):

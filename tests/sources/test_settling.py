@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+
+from pyserving.sources.settling import STILL_CHANGING, Patience, Settled, Settling, settle
+from pyserving.sources.snapshot import NOTHING, FileStat, Snapshot
+
+WALL = 1_700_000_000.0
+PATIENCE = Patience(quiet_seconds=0.5, timeout_seconds=30.0)
+
+
+def folder(age: float, size: int = 1, name: str = "saved_model.pb") -> Snapshot:
+    """One file, written `age` seconds before WALL by a clock that knows fractions."""
+    written = int((WALL - age) * 1_000_000) * 1_000 + 1
+    return Snapshot({name: FileStat(size, 0, written, 1)}, {"": 0})
+
+
+def look(
+    snapshot: Snapshot, now: float = 100.0, before: Settling | None = None, missing: str | None = None
+) -> Settled | Settling:
+    return settle(snapshot, before, now, WALL + now - 100.0, PATIENCE, lambda: missing)
+
+
+def test_a_folder_older_than_the_quiet_time_needs_no_second_look():
+    assert look(folder(age=0.6)) == Settled(folder(age=0.6))
+
+
+def test_a_young_folder_is_looked_at_again_when_it_may_be_quiet():
+    verdict = look(folder(age=0.2))
+    assert isinstance(verdict, Settling)
+    assert verdict.reason == STILL_CHANGING
+    assert verdict.look_again_at == pytest.approx(100.3, abs=1e-3)
+
+
+def test_files_that_do_not_change_settle_by_the_second_look_whatever_their_time_stamps():
+    from_the_future = folder(age=-3600.0)
+    first = look(from_the_future)
+    assert isinstance(first, Settling)
+    assert isinstance(look(from_the_future, 100.4, first), Settling)
+    assert look(from_the_future, 100.5, first) == Settled(from_the_future)
+
+
+@pytest.mark.parametrize(
+    "other", [folder(age=-9.0, size=2), folder(age=-9.1), folder(age=-9.0, name="saved_model.pb2")]
+)
+def test_a_size_a_time_or_a_name_that_changes_begins_the_wait_anew(other: Snapshot):
+    first = look(folder(age=-9.0))
+    assert isinstance(first, Settling)
+    second = look(other, 100.6, first)
+    assert isinstance(second, Settling)
+    assert second.since == 100.6
+
+
+def test_what_was_missing_is_still_said_while_files_change():
+    first = look(folder(age=2.0), missing="saved_model.pb is not there")
+    assert isinstance(first, Settling)
+    second = look(folder(age=-1.0), 101.0, first)
+    assert isinstance(second, Settling)
+    assert second.reason == "saved_model.pb is not there"
+
+
+def test_contents_are_not_examined_while_they_change():
+    def examine() -> str | None:
+        raise AssertionError("examined")
+
+    assert isinstance(settle(folder(age=0.0), None, 100.0, WALL, PATIENCE, examine), Settling)
+
+
+def test_an_incomplete_folder_is_waited_for_and_says_why():
+    verdict = look(folder(age=2.0), missing="variables/variables.index is not there")
+    assert isinstance(verdict, Settling)
+    assert verdict.reason == "variables/variables.index is not there"
+    assert verdict.look_again_at == 100.5
+
+
+def test_an_incomplete_folder_is_taken_as_it_is_after_the_timeout():
+    unfinished = folder(age=-9.0)
+    first = look(unfinished)
+    assert isinstance(first, Settling)
+    second = look(unfinished, 129.9, first, missing="it")
+    assert isinstance(second, Settling)
+    assert look(unfinished, 130.0, second, missing="it") == Settled(unfinished, given_up="it")
+
+
+def test_an_incomplete_folder_that_was_old_when_first_seen_is_taken_at_once():
+    assert look(folder(age=31.0), missing="it") == Settled(folder(age=31.0), given_up="it")
+
+
+def test_a_folder_that_completes_after_a_long_time_is_whole():
+    first = look(folder(age=2.0), missing="it")
+    assert isinstance(first, Settling)
+    assert look(folder(age=2.0), 150.0, first) == Settled(folder(age=2.0))
+
+
+def test_whole_seconds_are_not_trusted_to_the_second():
+    coarse = Snapshot({"f": FileStat(1, int(WALL - 2) * 10**9, 0, 1)}, {})
+    assert isinstance(look(coarse), Settling)
+    assert isinstance(look(coarse, now=100.5), Settled)
+
+
+def test_a_copied_files_old_modification_time_does_not_make_it_old():
+    preserved = Snapshot({"f": FileStat(1, 10**9, int(WALL * 10**9) - 1, 1)}, {"": 10**9})
+    assert isinstance(look(preserved), Settling)
+
+
+def test_a_version_that_is_a_file_is_taken_at_once():
+    file = Snapshot({"": FileStat(1, 0, int(WALL * 10**9), 1)}, {})
+    assert look(file) == Settled(file)
+
+
+def test_a_folder_that_cannot_be_read_waits_for_its_timeout():
+    first = look(NOTHING, missing="it cannot be read")
+    assert isinstance(first, Settling)
+    assert isinstance(look(NOTHING, 129.0, first, missing="it cannot be read"), Settling)
+    assert look(NOTHING, 130.0, first, missing="it cannot be read") == Settled(NOTHING, "it cannot be read")
+
+
+def test_without_a_quiet_time_there_is_still_a_pause_between_looks():
+    verdict = settle(folder(age=0.0), None, 100.0, WALL, Patience(quiet_seconds=0.0), lambda: "it")
+    assert isinstance(verdict, Settling)
+    assert verdict.look_again_at > 100.0
