@@ -24,7 +24,7 @@ PredictionLog = prediction_log_pb2.PredictionLog
 def write_requests(version: Path, *logs: Any) -> None:
     """As the documentation of TensorFlow Serving tells its users to."""
     path = version / "assets.extra" / "tf_serving_warmup_requests"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for log in logs:
             writer.write(log.SerializeToString())
@@ -103,7 +103,7 @@ def test_every_kind_of_record_is_replayed_and_counted(tmp_path: Path, exported: 
     }
 
 
-def test_a_version_that_fails_its_warm_up_is_tried_again_and_the_old_one_serves_on(
+def test_a_version_that_fails_its_warm_up_is_tried_again_and_once_more_when_it_is_mended(
     tmp_path: Path, exported: Exported
 ) -> None:
     copy_version(exported, models.half_plus_two, tmp_path / "m")
@@ -126,6 +126,8 @@ def test_a_version_that_fails_its_warm_up_is_tried_again_and_the_old_one_serves_
         )
         assert (old.version, old.state) == (1, 30)
         assert outputs(client.prediction.Predict(predict_request("m", {"x": [2.0]}), timeout=60))["y"] == [3.0]
+        write_requests(tmp_path / "m" / "2", predict_log(x=[1.0]))
+        server.wait_for("Successfully loaded servable version {name: m version: 2}")
 
 
 def test_server_whose_only_model_fails_its_warm_up_leaves(tmp_path: Path, exported: Exported) -> None:
