@@ -22,8 +22,8 @@ class SessionRun:
     runtime_micros: float
 
 
-class Core(Protocol):
-    """ServerCore, or a fake of it. Deadlines are in `loop.time()` seconds; None waits for ever."""
+class InferenceCore(Protocol):
+    """The part of a core that answers requests. Deadlines are in `loop.time()` seconds; None waits for ever."""
 
     async def predict(
         self,
@@ -50,6 +50,10 @@ class Core(Protocol):
     ) -> SessionRun:
         """Run by graph tensor names. Called in the same loop turn as `signatures`, it sees the same version."""
         ...
+
+
+class Core(InferenceCore, Protocol):
+    """ServerCore, or a fake of it."""
 
     def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
         """The serialized tensorflow.serving.SignatureDefMap, as the model has it."""

@@ -74,6 +74,11 @@ class Histogram:
         self.counts[bisect_right(self.limits, value)] += 1
         self.sum += value
 
+    def merge(self, other: Histogram) -> None:
+        """Add all that `other` holds, whose limits are the same."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def samples(self, name: str, labels: str) -> Iterator[str]:
         start = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
         cumulative = 0
@@ -167,7 +172,10 @@ def page(families: Iterable[Family[Any]]) -> str:
     return "".join(f"{line}\n" for family in in_order for line in family.lines())
 
 
-_MICROS = exponential(10, 1.8, 33)
+MICROS = exponential(10, 1.8, 33)
+"""Bucket limits of TensorFlow Serving's latencies."""
+EXAMPLES = exponential(1, 2, 15)
+"""Bucket limits of examples in a request."""
 
 
 class Metrics:
@@ -181,17 +189,15 @@ class Metrics:
         # TensorFlow Serving's: the eleven that exist from the start of its process.
         self.request_count = self._counter("/tensorflow/serving/request_count", "model_name", "status")
         self.request_latency = self._histogram(
-            "/tensorflow/serving/request_latency", _MICROS, "model_name", "API", "entrypoint"
+            "/tensorflow/serving/request_latency", MICROS, "model_name", "API", "entrypoint"
         )
         self.runtime_latency = self._histogram(
-            "/tensorflow/serving/runtime_latency", _MICROS, "model_name", "API", "runtime"
+            "/tensorflow/serving/runtime_latency", MICROS, "model_name", "API", "runtime"
         )
-        self.request_example_counts = self._histogram(
-            "/tensorflow/serving/request_example_counts", exponential(1, 2, 15), "model"
-        )
+        self.request_example_counts = self._histogram("/tensorflow/serving/request_example_counts", EXAMPLES, "model")
         self.request_example_count_total = self._counter("/tensorflow/serving/request_example_count_total", "model")
         self.model_warmup_latency = self._histogram(
-            "/tensorflow/serving/model_warmup_latency", _MICROS, "model_path", "status"
+            "/tensorflow/serving/model_warmup_latency", MICROS, "model_path", "status"
         )
         self.model_warmup_records_read = self._counter(
             "/tensorflow/serving/model_warmup_records_read", "model_path", "status"
@@ -212,7 +218,7 @@ class Metrics:
 
         # Ours.
         self.request_duration = self._histogram(
-            "/pyserving/request_duration_micros", _MICROS, "model", "version", "signature", "status"
+            "/pyserving/request_duration_micros", MICROS, "model", "version", "signature", "status"
         )
         self.requests_in_flight = self._gauge("/pyserving/requests_in_flight")
         self.bytes_in_flight = self._gauge("/pyserving/bytes_in_flight")

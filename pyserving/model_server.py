@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -33,6 +33,7 @@ from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
 from pyserving.transports.http1.server import HttpServer
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
+from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
 
 _log = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class ModelServer:
         )
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        loader = ServableLoader(version, self._open_executor, partial(self._servable, running))
+        loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
         self._loaders[version.id] = loader
         return loader
 
@@ -177,6 +178,16 @@ class ModelServer:
             executor,
             DirectSession(executor, running, self._count_run),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
+        )
+
+    def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
+        settings = self._settings
+        if not settings.enable_model_warmup:
+            return no_warmup
+        return Warmup(
+            config.model_warmup_options(settings),
+            max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
+            enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
     def _grpc_server(self, core: ServerCore) -> GrpcioServer:
@@ -241,6 +252,8 @@ class ModelServer:
             status = "success" if attempt.has_succeeded else "fail"
             self.metrics.load_attempt_count.labels(loader.path, status).increment()
             self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
+        for warmup in loader.take_warmups():
+            warmup.count_into(self.metrics)
         if state.manager_state is ManagerState.END:
             del self._loaders[state.id]
 

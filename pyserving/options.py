@@ -129,8 +129,8 @@ class Options:
     flush_filesystem_caches: bool = _bool(
         True, "Empty the caches of remote file systems once models are loaded", _NOT_YET
     )
-    enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests", _NOT_YET)
-    num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once", _NOT_YET)
+    enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests")
+    num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once")
 
     # Running
     tensorflow_session_parallelism: int = _int64(

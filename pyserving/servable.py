@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
 from pyserving.errors import FailedPrecondition, Internal, InvalidArgument, ServingError
 from pyserving.executors.executor import Executor
-from pyserving.lifecycle.manager import ServableHandle
-from pyserving.session import DirectSession
+from pyserving.session import Handle, Session
 from pyserving.signature import (
     CLASSIFY_METHOD_NAME,
     DEFAULT_SIGNATURE_NAME,
@@ -57,7 +57,7 @@ class Servable:
         self,
         servable_id: ServableId,
         executor: Executor,
-        session: DirectSession,
+        session: Session,
         *,
         enable_signature_method_name_check: bool = False,
     ) -> None:
@@ -72,9 +72,18 @@ class Servable:
             with suppress(ServingError):
                 session.plan(signature.feeds, signature.fetches)
 
+    def in_calling_thread(self, observe: Callable[[float], None]) -> Servable:
+        """This version for its loading thread alone: all its runs are made there and then, after the same checks.
+
+        `observe(micros)` hears of each. Handles and deadlines are not read, and coroutines never wait.
+        """
+        twin = copy(self)
+        twin._session = self._session.in_calling_thread(observe)
+        return twin
+
     async def predict(
         self,
-        handle: ServableHandle,
+        handle: Handle | None,
         signature_name: str,
         inputs: Mapping[str, np.ndarray],
         output_filter: Sequence[str],
@@ -99,7 +108,7 @@ class Servable:
 
     async def run(
         self,
-        handle: ServableHandle,
+        handle: Handle | None,
         feeds: Mapping[str, np.ndarray],
         fetches: Sequence[str],
         deadline: float | None,

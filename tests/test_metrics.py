@@ -216,3 +216,15 @@ def test_every_family_is_documented_with_its_labels(metrics):
     assert documented == {
         (family.name.replace("/", ":"), family.kind, ", ".join(family.label_names) or "-") for family in families
     }
+
+
+def test_histograms_of_the_same_limits_merge():
+    mine, theirs = Histogram((1, 2, 4)), Histogram((1, 2, 4))
+    for value in (0.5, 2, 100):
+        mine.add(value)
+    theirs.add(3)
+    mine.merge(theirs)
+    assert mine.counts == [1, 0, 2, 1]
+    assert mine.sum == 105.5
+    with pytest.raises(ValueError, match="zip"):
+        mine.merge(Histogram((1, 2)))

@@ -9,7 +9,7 @@ import numpy as np
 from pyserving import protos
 from pyserving.codec import model_spec
 from pyserving.codec.examples import serialized_examples
-from pyserving.core import Core
+from pyserving.core import InferenceCore
 from pyserving.errors import InvalidArgument
 from pyserving.inference.example_model import INPUTS, ExampleAnswer, check_data_type, find_signature, shape_text
 from pyserving.signature import CLASSIFY_METHOD_NAME, DataType, SignatureDef
@@ -91,7 +91,7 @@ def _text(label: bytes) -> str:
 
 
 async def classify(
-    core: Core,
+    core: InferenceCore,
     request: protos.SerializedExampleRequest,
     *,
     check_method_name: bool = False,
