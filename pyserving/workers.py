@@ -110,7 +110,7 @@ class Workers:
     ) -> None:
         """Let what was submitted finish, then end the threads."""
         self._open = False
-        await self._idle.wait()
+        await self.idle()
         for _ in range(len(self._threads) + self._stand_ins):
             self._jobs.put(None)
 
@@ -140,6 +140,10 @@ class Workers:
         """The thread came back after all; one of them goes."""
         self._stand_ins -= 1
         self._jobs.put(None)
+
+    async def idle(self) -> None:
+        """Returns when no job is left."""
+        await self._idle.wait()
 
     @property
     def unfinished(self) -> int:
@@ -181,7 +185,7 @@ class Workers:
 class Share:
     """One owner's part of some Workers: `limit` jobs at once, so that slow ones leave threads to other owners.
 
-    What exceeds the limit waits here. A job that nobody waits for any more and that a thread is still in does not count:
+    What exceeds the limit waits here. A job that nobody waits for any more and a thread is still in does not count:
     a thread cannot be stopped, so another stands in for it until it comes back.
     """
 

@@ -21,6 +21,7 @@ from pyserving.session import DirectSession
 from pyserving.signature import CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME, DataType, SignatureDef, TensorInfo
 from pyserving.types import ServableId
 from pyserving.warmup import MAX_RECORDS, Warmup, WarmupReport, no_warmup, run_now
+from pyserving.workers import Workers
 
 X = TensorInfo("x:0", DataType.DT_FLOAT, (-1,))
 Y = TensorInfo("y:0", DataType.DT_FLOAT, (-1,))
@@ -81,7 +82,7 @@ def executor() -> CountingExecutor:
 
 @pytest.fixture
 def session(executor: CountingExecutor) -> DirectSession:
-    return DirectSession(executor, workers=None)
+    return DirectSession(executor, Workers("run", 1))
 
 
 @pytest.fixture
