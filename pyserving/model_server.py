@@ -29,9 +29,11 @@ from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
-from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
+from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1.server import HttpServer
+from pyserving.transports.http2 import Http2Server
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -52,7 +54,7 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
-        self._grpc: GrpcioServer | None = None
+        self._grpc: GrpcioServer | Http2Server | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
@@ -190,7 +192,7 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore) -> GrpcioServer:
+    def _grpc_server(self, core: ServerCore) -> GrpcioServer | Http2Server:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -205,7 +207,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        return GrpcioServer(
+        transport = Http2Server if settings.grpc_transport == "http2" else GrpcioServer
+        return transport(
             methods,
             streams,
             addresses=_grpc_addresses(settings),

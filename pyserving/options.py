@@ -22,6 +22,7 @@ Value: TypeAlias = int | bool | str | float
 
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+GRPC_TRANSPORTS = ("grpcio", "http2")
 
 
 class Effect(Enum):
@@ -204,6 +205,9 @@ class Options:
         0,
         "The most bytes of requests in flight; further ones get RESOURCE_EXHAUSTED. 0: a quarter of free memory",
         ours=True,
+    )
+    grpc_transport: str = _string(
+        "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
     )
     log_format: str = _string("text", "`text` for people, or `json`: one object a line", ours=True)
     log_level: str = _string("info", "The least that is logged: debug, info, warning or error", ours=True)
@@ -388,12 +392,17 @@ def _validate_ours(options: Options) -> None:
         value = getattr(options, name)
         if not value >= least:  # so written that nan is refused, too
             raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
-    for name, choices in {"log_format": LOG_FORMATS, "log_level": LOG_LEVELS}.items():
+    for name, choices in _CHOICES.items():
         value = getattr(options, name)
         if value not in choices:
             raise InvalidArgument(f"--{name} must be one of {', '.join(choices)}; was {value!r}")
 
 
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "grpc_transport": GRPC_TRANSPORTS,
+    "log_format": LOG_FORMATS,
+    "log_level": LOG_LEVELS,
+}
 _LEAST: Mapping[str, int] = {
     "grpc_max_threads": 1,
     "shutdown_grace_seconds": 0,

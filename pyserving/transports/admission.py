@@ -31,6 +31,7 @@ class Admission:
         self._observer = observer
         self._calls = 0
         self._bytes = 0
+        self._held = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -44,23 +45,41 @@ class Admission:
         """Bytes of those calls' bodies."""
         return self._bytes
 
+    @property
+    def held(self) -> int:
+        """Bytes of bodies that are not complete yet, and of answers that are not sent yet."""
+        return self._held
+
     def enter(self, size: int) -> None:
         """Count a call with a body of `size` bytes in; every `enter` that does not raise is followed by one `leave`."""
         if self._calls >= self._max_calls:
             raise ResourceExhausted(self._too_many_calls)
-        if self._bytes + size > self._max_bytes:
-            raise ResourceExhausted(
-                f"Too many bytes in flight: {self._bytes} and {size} more exceed the limit of {self._max_bytes}"
-                " (--max_inflight_bytes)"
-            )
+        self._check_bytes(size)
         self._count(1, size)
 
     def leave(self, size: int) -> None:
         self._count(-1, -size)
 
+    def hold(self, size: int) -> None:
+        """Count memory of a call that is not admitted yet, or not any more: of a body on its way in, an answer on its
+        way out. ResourceExhausted as for `enter`; `let_go` gives it back."""
+        self._check_bytes(size)
+        self._held += size
+
+    def let_go(self, size: int) -> None:
+        self._held -= size
+
     async def idle(self) -> None:
         """Return when no admitted call is left."""
         await self._idle.wait()
+
+    def _check_bytes(self, size: int) -> None:
+        taken = self._bytes + self._held
+        if taken + size > self._max_bytes:
+            raise ResourceExhausted(
+                f"Too many bytes in flight: {taken} and {size} more exceed the limit of {self._max_bytes}"
+                " (--max_inflight_bytes)"
+            )
 
     def _count(self, calls: int, size: int) -> None:
         self._calls += calls
