@@ -165,11 +165,10 @@ class Connection:
             else:
                 self._end_request(stream)
 
-    def on_data_head(self, stream_id: int, size: int, is_last: bool) -> None:
-        """A DATA frame of `size` bytes, padding included, has begun."""
-        if size:
-            self._charge(size)
-        elif not is_last:
+    def on_data_head(self, stream_id: int, size: int, payload_size: int, is_last: bool) -> None:
+        """A DATA frame of `size` bytes has begun; all but those of the payload are padding."""
+        self._charge(size)
+        if payload_size == 0 and not is_last:
             self.on_idle_frame()
         stream = self._streams.get(stream_id)
         if stream is None:

@@ -21,6 +21,9 @@ class Heads:
         self._max_header_list_bytes = max_header_list_bytes
         self._heads: dict[tuple[Field, ...], RequestHead] = {}
 
+    def __len__(self) -> int:
+        return len(self._heads)
+
     def head(self, fields: tuple[Field, ...]) -> RequestHead:
         """StreamFailure when the request is malformed; ResourceExhausted when its fields are too many or too long."""
         head = self._heads.get(fields)
@@ -49,6 +52,10 @@ class HeadReader:
         self._heads = heads
         self._decoder = Decoder()
         self._blocks: dict[bytes, tuple[RequestHead, float | None]] = {}
+
+    def __len__(self) -> int:
+        """Blocks whose meaning is known."""
+        return len(self._blocks)
 
     def read(self, block: bytes) -> tuple[RequestHead, float | None]:
         """The head, and the timeout in seconds. HpackError, and what `Heads.head` raises."""

@@ -88,7 +88,8 @@ def _static_table() -> tuple[Field, ...]:
 
 STATIC = ((b"", b""), *_static_table())
 """By index; the first has none."""
-_STATIC_INDEX = {name: index for index, (name, _) in reversed(list(enumerate(STATIC)))}
+_STATIC_FIELDS = {field: index for index, field in enumerate(STATIC) if index}
+_STATIC_NAMES = {name: index for (name, _), index in reversed(_STATIC_FIELDS.items())}
 _LAST_STATIC = len(STATIC) - 1
 
 
@@ -213,9 +214,9 @@ def encode(fields: list[Field]) -> bytes:
 
 def _encoded(field: Field) -> bytes:
     name, value = field
-    if field in STATIC:
-        return bytes([0x80 | STATIC.index(field)])
-    index = _STATIC_INDEX.get(name, 0)
+    if field in _STATIC_FIELDS:
+        return bytes([0x80 | _STATIC_FIELDS[field]])
+    index = _STATIC_NAMES.get(name, 0)
     written_name = b"" if index else _prefixed(len(name), 0x7F, 0) + name
     return _prefixed(index, 0x0F, 0) + written_name + _prefixed(len(value), 0x7F, 0) + value
 

@@ -176,7 +176,7 @@ class Wire(asyncio.BufferedProtocol):
             if self._data_left < 0:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
             start += 1
-        self.connection.on_data_head(stream_id, size, is_last)
+        self.connection.on_data_head(stream_id, size, self._data_left, is_last)
         if self._data_left == 0 and self._padding_left:
             self._hand_over(start, start)
         return start
