@@ -53,9 +53,9 @@ class PredictDecoder:
     the bytes around them, which takes less time than protobuf does for the smallest of requests.
     """
 
-    LARGE_BYTES = 65_536
+    LARGE_BYTES = 262_144
     """Bodies from here on are scanned when their layout is not known: it pays even if it does not come again."""
-    SCANNED_OF_SMALL = 64
+    SCANNED_OF_SMALL = 256
     """One in so many smaller bodies of unknown layout is scanned, so that those which never repeat cost nothing."""
     MAX_LAYOUTS = 128
     _HEAD_BYTES = 16  # tells models and aliases apart, and mostly ends before the elements
@@ -72,7 +72,9 @@ class PredictDecoder:
         layout = self._layouts.get(key)
         if layout is None or not layout.fits(body):
             layout = self._scanned(key, body)
-        return self._by_protobuf(body) if layout is None else layout.call(body)
+            if layout is None:
+                return self._by_protobuf(body)
+        return layout.call(body)
 
     def _scanned(self, key: tuple[int, bytes], body: Buffer) -> RequestLayout | None:
         self._num_unknown += 1
@@ -91,9 +93,8 @@ class PredictDecoder:
 
 
 def _spec(request: protos.PredictRequest) -> ModelSpec | None:
-    if not request.HasField("model_spec"):
-        return None
-    return model_spec.from_wire(request.model_spec.SerializeToString())
+    wire = request.model_spec.SerializeToString()
+    return model_spec.from_wire(wire) if wire or request.HasField("model_spec") else None
 
 
 class Elements(NamedTuple):

@@ -27,7 +27,7 @@ def lies_in(body: bytes, array: np.ndarray) -> bool:
     return np.shares_memory(np.frombuffer(body, np.uint8), array)
 
 
-def image(seed: int = 0, size: int = 20_000) -> np.ndarray:
+def image(seed: int = 0, size: int = 70_000) -> np.ndarray:
     return np.random.default_rng(seed).random((1, size), np.float32)
 
 
@@ -154,7 +154,7 @@ class TestDecoder:
         decoder.decode(small)
         assert lies_in(small, decoder.decode(small).inputs["x"])
         for size in range(decoder.MAX_LAYOUTS):
-            decoder.decode(request({"x": image(size=20_000 + size)}))
+            decoder.decode(request({"x": image(size=70_000 + size)}))
         assert not lies_in(small, decoder.decode(small).inputs["x"])
 
     def test_takes_a_view_of_a_body(self, decoder: PredictDecoder) -> None:
@@ -170,7 +170,7 @@ class TestElementsOffset:
         body = request({"small": np.float32([1]), "x": image()})
         offset = elements_offset(body[:100], len(body), 1000)
         assert offset is not None
-        assert body[offset : offset + 80_000] == image().tobytes()
+        assert body[offset : offset + 280_000] == image().tobytes()
 
     @pytest.mark.parametrize(
         ("body", "num_bytes"),
