@@ -31,6 +31,8 @@ from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.remote_storage import RemoteStorage
+from pyserving.sources.source_router import SourceRouter
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
 from pyserving.transports.http1.server import HttpServer
@@ -42,6 +44,10 @@ _log = logging.getLogger(__name__)
 _LEAST_TEARDOWN_SECONDS = 1.0
 """For unloading models once the last call is answered, however much of the grace time that took."""
 
+_REMOTE_POLL_WAIT_SECONDS = 60.0
+"""Unless the flag says otherwise: each look at remote storage is a dozen requests, which somebody may pay for."""
+_REMOTE_QUIET_SECONDS = 5.0
+"""Copying to remote storage goes file by file, each there at once, with pauses in between."""
 _POLICIES: Mapping[str, Policy] = {
     "availability_preserving": availability_preserving,
     "resource_preserving": resource_preserving,
@@ -76,11 +82,12 @@ class ModelServer:
         self._session_config = config.session_config(settings)
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
+        scanning_remote = await enter(Workers("scan-remote", 4))
         loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
         unloading = await enter(Workers("unload", settings.num_unload_threads or 1))
         running = await enter(Workers("run", 4 * schedulable_cpus()))
         manager = await enter(self._manager(loading, unloading, running))
-        source = await enter(self._source(manager, scanning))
+        source = await enter(self._source(manager, scanning, scanning_remote))
         core = ServerCore(
             manager,
             self.monitor,
@@ -164,16 +171,28 @@ class ModelServer:
             retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
         )
 
-    def _source(self, manager: AspiredVersionsManager, scanning: Workers) -> FileSystemStoragePathSource:
+    def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
-        return FileSystemStoragePathSource(
-            manager.set_aspired_versions,
-            scanning,
-            settings.file_system_poll_wait_seconds,
+        source = partial(
+            FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
             incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
+            on_scanned=self.monitor.recheck,
+        )
+        poll_wait_seconds = settings.file_system_poll_wait_seconds
+        is_given = "file_system_poll_wait_seconds" in self._given
+        return SourceRouter(
+            manager.set_aspired_versions,
+            local=partial(source, scanning=scanning, poll_wait_seconds=poll_wait_seconds),
+            remote=partial(
+                source,
+                scanning=scanning_remote,
+                poll_wait_seconds=poll_wait_seconds if is_given else _REMOTE_POLL_WAIT_SECONDS,
+                quiet_seconds=_REMOTE_QUIET_SECONDS,
+                storage=RemoteStorage(),
+            ),
         )
 
     def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
