@@ -44,8 +44,6 @@ _log = logging.getLogger(__name__)
 _LEAST_TEARDOWN_SECONDS = 1.0
 """For unloading models once the last call is answered, however much of the grace time that took."""
 
-_REMOTE_POLL_WAIT_SECONDS = 60.0
-"""Unless the flag says otherwise: each look at remote storage is a dozen requests, which somebody may pay for."""
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
 _POLICIES: Mapping[str, Policy] = {
@@ -176,24 +174,32 @@ class ModelServer:
         source = partial(
             FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
-            incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
         )
-        poll_wait_seconds = settings.file_system_poll_wait_seconds
-        is_given = "file_system_poll_wait_seconds" in self._given
         return SourceRouter(
             manager.set_aspired_versions,
-            local=partial(source, scanning=scanning, poll_wait_seconds=poll_wait_seconds),
+            local=partial(
+                source,
+                scanning=scanning,
+                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
+            ),
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=poll_wait_seconds if is_given else _REMOTE_POLL_WAIT_SECONDS,
+                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", 60),
+                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 storage=RemoteStorage(),
             ),
         )
+
+    def _given_or(self, flag: str, remote_default: float) -> float:
+        """Each look at remote storage is a dozen requests; of a file that is uploaded nothing is seen before its end."""
+        value: float = getattr(self._settings, flag)
+        return value if flag in self._given else remote_default
 
     def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
         settings = self._settings

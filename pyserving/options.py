@@ -193,7 +193,10 @@ class Options:
         30.0, "Seconds that requests in flight may take to finish after SIGTERM or SIGINT", ours=True
     )
     incomplete_version_timeout_seconds: float = _float(
-        30.0, "Seconds without change after which a version folder that looks incomplete is loaded as it is", ours=True
+        30.0,
+        "Seconds without change after which a version folder that looks incomplete is loaded as it is",
+        ours=True,
+        default_in_words="`30.000000`; `600` for remote base paths",
     )
     aspired_version_policy: str = _string(
         "availability_preserving",
