@@ -197,7 +197,7 @@ class ModelServer:
         )
 
     def _given_or(self, flag: str, remote_default: float) -> float:
-        """Each look at remote storage is a dozen requests; of a file that is uploaded nothing is seen before its end."""
+        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
         value: float = getattr(self._settings, flag)
         return value if flag in self._given else remote_default
 

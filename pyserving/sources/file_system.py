@@ -240,7 +240,7 @@ class FileSystemStoragePathSource:
         name = report.servable.name
         self._known[name] = report.known
         for remark in report.remarks:
-            if remark not in self._said.get(name, ()):
+            if remark.is_event or remark not in self._said.get(name, ()):
                 _log.log(remark.level, "%s", remark.text)
         self._said[name] = report.remarks
         self._note_problem(name, report.problem)
