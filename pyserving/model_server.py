@@ -52,6 +52,7 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
+        self._has_http_open = False
         self._grpc: GrpcioServer | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
@@ -71,14 +72,15 @@ class ModelServer:
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
         loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
-        unloading = await enter(Workers("unload", settings.num_unload_threads or 1))
+        unloading = await enter(Workers("unload", settings.num_unload_threads or schedulable_cpus()))
         running = await enter(Workers("run", 4 * schedulable_cpus()))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning))
         core = ServerCore(manager, self.monitor, source)
-        if settings.rest_api_port:
+        if self._has_http():
             await enter(self._http_server(core))
-            _log.info("Exporting HTTP/REST API at:localhost:%d ...", settings.rest_api_port)
+            self._has_http_open = True
+            _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
@@ -222,11 +224,18 @@ class ModelServer:
             calls.set(calls_in_flight)
             size.set(bytes_in_flight)
 
+        def shed(reason: str) -> None:
+            self.metrics.rejected.labels(reason).increment()
+
         if "grpc_max_threads" in self._given and settings.grpc_max_threads < max_calls:
             return Admission(
-                settings.grpc_max_threads, max_bytes, too_many_calls=THREADPOOL_EXHAUSTED, observer=observe
+                settings.grpc_max_threads,
+                max_bytes,
+                too_many_calls=THREADPOOL_EXHAUSTED,
+                observer=observe,
+                on_shed=shed,
             )
-        return Admission(max_calls, max_bytes, observer=observe)
+        return Admission(max_calls, max_bytes, observer=observe, on_shed=shed)
 
     def _http_server(self, core: ServerCore) -> HttpServer:
         settings = self._settings
@@ -242,6 +251,7 @@ class ModelServer:
 
     def _count_state(self, state: ServableState) -> None:
         name, version = state.id.name, str(state.id.version)
+        self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
         if state.health is not None:
             self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
@@ -266,12 +276,24 @@ class ModelServer:
         self.metrics.listing_problems.labels(name).increment()
         self.monitor.recheck()
 
+    def _has_http(self) -> bool:
+        settings = self._settings
+        if settings.rest_api_port and settings.rest_api_port == settings.port:
+            _log.error(
+                "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "
+                "Skipped exporting HTTP/REST API."
+            )
+            return False
+        return settings.rest_api_port != 0
+
     def _say_what_runs(self, core: ServerCore) -> None:
         """The lines that scripts wait for, and one for people on each model."""
         for address in _grpc_addresses(self._settings):
             kind, _, path = address.partition(":")
             place = f"UNIX socket {path}" if kind == "unix" else address
             _log.info("Running gRPC ModelServer at %s ...", place)
+        if self._has_http_open:
+            _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
 

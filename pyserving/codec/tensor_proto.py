@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -41,6 +41,7 @@ _HALF = _Field("half_val", np.dtype(np.int32))
 _UINT32 = _Field("uint32_val", np.dtype(np.uint32))
 _UINT64 = _Field("uint64_val", np.dtype(np.uint64))
 _FLOAT8 = _Field("float8_val", np.dtype(np.uint8), b"\x92\x01")  # one bytes value, not repeated
+_BYTES_PER_STRING = 32
 _CONTENT_TAG = b"\x22"
 
 
@@ -95,30 +96,43 @@ _LAYOUTS: dict[int, _Layout] = dict(
     ]
 )
 
+_FEW_ELEMENTS = 65536
+"""Not worth counting when a message leaves them out."""
 _NARROW = {DataType.DT_INT4, DataType.DT_UINT4, DataType.DT_INT2, DataType.DT_UINT2}
 """One to a byte, whose upper bits mean nothing."""
 
 
-def decode(tensor: protos.TensorProto, *, max_bytes: int = DEFAULT_MAX_BYTES) -> np.ndarray:
+def decode(
+    tensor: protos.TensorProto, *, max_bytes: int = DEFAULT_MAX_BYTES, reserve: Callable[[int], None] | None = None
+) -> np.ndarray:
     """The array that a TensorProto stands for; read-only when it comes from tensor_content.
 
     Strings are an object array of bytes. As in C++: too few values repeat the last one, none at all are zeros, more
     than fit are ignored, and an unknown rank without dimensions is a scalar. ValueError for what C++ refuses (no or a
     non-array dtype, a negative dimension, content of another length), for arrays larger than `max_bytes`, and for
-    shapes that NumPy has not (it ends at 64 dimensions, 32 before NumPy 2).
+    shapes that NumPy has not (it ends at 64 dimensions, 32 before NumPy 2). `reserve(bytes)` hears of memory that the
+    message's own size does not tell of, before it is taken, and may refuse by raising.
     """
     layout = _LAYOUTS.get(tensor.dtype)
     if layout is None:
         raise ValueError(f"no array has dtype {tensor.dtype}")
     shape = _shape(tensor.tensor_shape)
     count = prod(shape)
-    if count * layout.dtype.itemsize > max_bytes:
+    if count * _element_bytes(layout) > max_bytes:
         raise ValueError(f"shape {shape} takes more than {max_bytes} bytes")
     if count == 0:
         return np.empty(shape, layout.dtype)
     content = tensor.tensor_content
-    values = _from_content(content, layout, count) if content else _from_field(tensor, layout, count, max_bytes)
-    return values.reshape(shape)
+    if content:
+        return _from_content(content, layout, count).reshape(shape)
+    if reserve is not None and (missing := count - len(getattr(tensor, layout.field.name))) > _FEW_ELEMENTS:
+        reserve(missing * _element_bytes(layout))
+    return _from_field(tensor, layout, count, max_bytes).reshape(shape)
+
+
+def _element_bytes(layout: _Layout) -> int:
+    """What an element takes here and, for a string, again in TensorFlow, where an empty one is 24 bytes."""
+    return _BYTES_PER_STRING if layout.field is _STRING else layout.dtype.itemsize
 
 
 def _shape(proto: protos.TensorShapeProto) -> list[int]:
@@ -259,9 +273,16 @@ def _encoded_varint(value: int) -> bytes:
 class TensorProtoInputs(Mapping[str, np.ndarray]):
     """The inputs of a PredictRequest, decoded when they are asked for: names are checked before any value is."""
 
-    def __init__(self, inputs: Mapping[str, protos.TensorProto], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, protos.TensorProto],
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        reserve: Callable[[int], None] | None = None,
+    ) -> None:
+        """`reserve` as for `decode`."""
         self._inputs = inputs
         self._max_bytes = max_bytes
+        self._reserve = reserve
 
     def __getitem__(self, alias: str) -> np.ndarray:
         """Decodes anew each time. InvalidArgument for a tensor that is no array."""
@@ -269,7 +290,7 @@ class TensorProtoInputs(Mapping[str, np.ndarray]):
         if tensor is None:
             raise KeyError(alias)
         try:
-            return decode(tensor, max_bytes=self._max_bytes)
+            return decode(tensor, max_bytes=self._max_bytes, reserve=self._reserve)
         except ValueError as error:
             raise InvalidArgument(f"tensor parsing error: {alias}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -94,8 +95,8 @@ class PredictionService:
                 request,
                 check_method_name=self.enable_signature_method_name_check,
                 deadline=call.deadline,
+                on_run=partial(self._observe_run, name, api),
             )
-            self._observe_run(name, api, answer.runtime_micros)
             counted.version = str(answer.response.model_spec.version.value)
             counted.signature_name = answer.response.model_spec.signature_name
             return _serialized(answer.response)
