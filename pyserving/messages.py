@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-def _reserve_nothing(size: int) -> None:
+
+def reserve_nothing(size: int) -> None:
     """Where nobody counts."""
 
 
@@ -20,7 +21,7 @@ class CallContext:
     deadline: float | None = None
     """In `loop.time()` seconds; None: the client waits as long as it takes."""
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)
-    reserve: Callable[[int], None] = _reserve_nothing
+    reserve: Callable[[int], None] = reserve_nothing
     """Counts bytes of memory that the call is about to take beside its body, until it is answered; ResourceExhausted
     when the server has no more to give."""
 

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from pyserving.errors import Code, InvalidArgument, ServingError, Unavailable
-from pyserving.messages import CallContext, Method, StreamMethod
+from pyserving.messages import CallContext, Method, StreamMethod, reserve_nothing
 from pyserving.transports import unix_socket
 from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
@@ -268,9 +268,7 @@ def check_addresses(addresses: Sequence[str]) -> None:
             raise _cannot_listen(f"cannot listen on {address}: {error.strerror}") from None
 
 
-def _call_context(
-    context: grpc.aio.ServicerContext, reserve: Callable[[int], None] = CallContext().reserve
-) -> CallContext:
+def _call_context(context: grpc.aio.ServicerContext, reserve: Callable[[int], None] = reserve_nothing) -> CallContext:
     remaining = context.time_remaining()
     deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
     return CallContext(deadline, dict(context.invocation_metadata() or ()), reserve)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pyserving.errors import AlreadyExists
 
-
 _LONGEST_PATH = 107
 """sockaddr_un has 108 bytes, one of them for the end."""
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyserving import protos
 from pyserving.codec.tensor_proto import TensorProtoInputs, decode, encode_into
-from pyserving.errors import InvalidArgument
+from pyserving.errors import InvalidArgument, ResourceExhausted
 from pyserving.signature import DataType
 
 ARRAY_TYPES = [data_type for data_type in DataType if data_type.numpy is not None]
@@ -287,3 +287,31 @@ class TestInputs:
         inputs = TensorProtoInputs(self.request_inputs(x=tensor_proto(DataType.DT_FLOAT, (2,))), max_bytes=7)
         with pytest.raises(InvalidArgument, match="tensor parsing error: x"):
             inputs["x"]
+
+
+def test_memory_that_the_message_does_not_show_is_reserved_before_it_is_taken():
+    reserved = []
+
+    def refuse(size):
+        reserved.append(size)
+        raise ResourceExhausted("no more")
+
+    tensor = protos.TensorProto(dtype=DataType.DT_FLOAT, float_val=[1.0])
+    tensor.tensor_shape.dim.add(size=200_000_000)
+    with pytest.raises(ResourceExhausted):
+        decode(tensor, reserve=refuse)
+    tensor.dtype = DataType.DT_STRING
+    tensor.tensor_shape.dim[0].size = 1_000_000
+    with pytest.raises(ResourceExhausted):
+        decode(tensor, reserve=refuse)
+    assert reserved == [4 * 199_999_999, 32 * 1_000_000]
+    tensor.tensor_shape.dim[0].size = 1000
+    assert decode(tensor, reserve=refuse).shape == (1000,)
+
+
+def test_a_string_counts_as_what_tensorflow_takes_for_it():
+    tensor = protos.TensorProto(dtype=DataType.DT_STRING)
+    tensor.tensor_shape.dim.add(size=100)
+    assert decode(tensor, max_bytes=3200).shape == (100,)
+    with pytest.raises(ValueError, match="takes more than 3199 bytes"):
+        decode(tensor, max_bytes=3199)
