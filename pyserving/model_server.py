@@ -85,7 +85,7 @@ class ModelServer:
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core)
-        self._grpc = await enter(self._grpc_server(core))
+        self._grpc = await enter(self._grpc_server(core, running))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -192,7 +192,7 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore) -> GrpcioServer:
+    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -200,6 +200,7 @@ class ModelServer:
             max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
             enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
+            offload=running.submit,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}
