@@ -101,7 +101,7 @@ def _given(field: FieldDescriptor) -> str:
     """What the constructor takes for a field."""
     if entry := _map_entry(field):
         key, value = entry
-        return f"Mapping[{_element(key)}, {_given(value)}] | None"
+        return f"Mapping[{_element(key)}, {_element(value)}] | None"
     element = _element(field)
     if field.message_type is not None:
         element += " | Mapping[builtins.str, _Object]"

@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(argv: Sequence[str]) -> int:
     """Serve until a signal comes; gives the exit status."""
+    # TensorFlow's own chatter about the processor, which hides the lines that matter; set the variable to see it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     parsed = options.parse(argv, os.path.basename(sys.argv[0]))
     print(parsed.stderr, end="", file=sys.stderr)
     print(parsed.stdout, end="", flush=True)
@@ -44,6 +46,10 @@ def run(argv: Sequence[str]) -> int:
         return asyncio.new_event_loop().run_until_complete(_serve(parsed.options, parsed.given))
     except ServingError as error:
         print(f"Failed to start server. Error: {error.status}", flush=True)
+        return _FAILED
+    except Exception as error:  # nothing that a flag or a file can bring about, but the line is what supervisors read
+        _log.exception("The server broke down")
+        print(f"Failed to start server. Error: INTERNAL: {type(error).__name__}: {error}", flush=True)
         return _FAILED
 
 

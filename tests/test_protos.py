@@ -128,7 +128,8 @@ class TestForms:
 
     def test_packs_metadata_and_prints_it_as_json(self):
         response = protos.GetModelMetadataResponse(model_spec={"name": "m", "version": {"value": 7}})
-        response.metadata["signature_def"].Pack(protos.SignatureDefMap(signature_def={"s": {"method_name": "p"}}))
+        signatures = protos.SignatureDefMap(signature_def={"s": protos.SignatureDef(method_name="p")})
+        response.metadata["signature_def"].Pack(signatures)
         printed = json_format.MessageToDict(response, preserving_proto_field_name=True, descriptor_pool=protos.pool)
         assert printed["model_spec"] == {"name": "m", "version": "7"}
         assert printed["metadata"]["signature_def"] == {

@@ -42,7 +42,10 @@ class Health:
         self._available: defaultdict[str, set[int]] = defaultdict(set)
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._draining = False
-        self.methods: dict[str, Method] = {"/grpc.health.v1.Health/Check": self._check}
+        self.methods: dict[str, Method] = {
+            "/grpc.health.v1.Health/Check": self._check,
+            "/grpc.health.v1.Health/List": self._list,
+        }
         self.stream_methods: dict[str, StreamMethod] = {"/grpc.health.v1.Health/Watch": self._watch}
 
     def status(self, name: str) -> int:
@@ -95,6 +98,12 @@ class Health:
         if status == SERVICE_UNKNOWN:
             raise NotFound("service name unknown")
         return _response(status)
+
+    async def _list(self, body: Buffer, call: CallContext) -> bytes:
+        response = protos.HealthListResponse()
+        for name, status in self._statuses.items():
+            response.statuses[name].status = status
+        return response.SerializeToString()
 
     async def _watch(self, requests: AsyncIterator[Buffer], call: CallContext) -> AsyncIterator[bytes]:
         body = await anext(requests, None)

@@ -84,12 +84,23 @@ def string_contents(draw):
     return tensor
 
 
+def some_array(data_type, shape):
+    random = np.random.default_rng(1)
+    count = int(np.prod(shape))
+    if data_type is DataType.DT_STRING:
+        return np.fromiter((random.bytes(i * 7) for i in range(count)), object, count).reshape(shape)
+    if data_type is DataType.DT_BOOL:
+        return random.integers(0, 2, shape).astype(bool)
+    return np.frombuffer(random.bytes(count * data_type.numpy.itemsize), data_type.numpy).reshape(shape)
+
+
 def parsed(tf, tensor):
     """What TensorFlow reads, or None where it refuses."""
     try:
-        return tf.io.parse_tensor(tensor.SerializeToString(), tf.dtypes.as_dtype(tensor.dtype)).numpy()
+        array = tf.io.parse_tensor(tensor.SerializeToString(), tf.dtypes.as_dtype(tensor.dtype)).numpy()
     except tf.errors.InvalidArgumentError:
         return None
+    return np.array(array, object) if isinstance(array, bytes) else array  # a string alone comes as bytes
 
 
 def decoded(tensor):
@@ -130,31 +141,22 @@ def test_reads_the_strings_in_content_that_tensorflow_reads(tf, tensor):
 @pytest.mark.parametrize("shape", [(0, 3), (), (1,), (2, 3), (40, 5)], ids=str)
 @pytest.mark.parametrize("data_type", ARRAY_TYPES, ids=lambda data_type: data_type.name)
 def test_writes_what_tensorflow_reads(tf, data_type, shape):
-    random = np.random.default_rng(1)
-    count = int(np.prod(shape))
-    array = np.frombuffer(random.bytes(count * data_type.numpy.itemsize) or b"\0" * 0, np.uint8)
-    if data_type is DataType.DT_STRING:
-        array = np.fromiter((random.bytes(i * 7) for i in range(count)), object, count)
-    elif data_type is DataType.DT_BOOL:
-        array = array > 127
-    else:
-        array = array.view(data_type.numpy)
+    array = some_array(data_type, shape)
     for as_content in (False, True):
         tensor = protos.TensorProto()
-        encode_into(array.reshape(shape), tensor, as_content=as_content)
-        assert same(array.reshape(shape), parsed(tf, tensor))
+        encode_into(array, tensor, as_content=as_content)
+        assert same(array, parsed(tf, tensor))
 
 
-@pytest.mark.parametrize("data_type", [t for t in ARRAY_TYPES if "INT4" not in t.name], ids=lambda t: t.name)
-def test_agrees_with_make_ndarray(tf, data_type):
+@pytest.mark.parametrize(
+    "data_type",
+    [data_type for data_type in ARRAY_TYPES if not data_type.name.endswith("FNUZ")],  # make_ndarray has no such types
+    ids=lambda data_type: data_type.name,
+)
+def test_writes_what_make_ndarray_reads(tf, data_type):
     from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-    if not hasattr(tf.dtypes.as_dtype(int(data_type)), "as_numpy_dtype"):
-        pytest.skip("make_ndarray does not know it")
-    array = np.arange(12).reshape(3, 4)
-    array = array.astype(str).astype("S").astype(object) if data_type is DataType.DT_STRING else array % 2
-    array = array.astype(data_type.numpy[0] if data_type.numpy.names else data_type.numpy).view(data_type.numpy)
+    array = some_array(data_type, (3, 4))
     tensor = protos.TensorProto()
     encode_into(array, tensor)
-    theirs = tf.make_ndarray(TensorProto.FromString(tensor.SerializeToString()))
-    assert same(array, theirs)
+    assert same(array, tf.make_ndarray(TensorProto.FromString(tensor.SerializeToString())))

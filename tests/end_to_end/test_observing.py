@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,15 +18,9 @@ from pyserving import protos
 from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import example, examples_request, predict_request, status_request
-from tests.end_to_end.server_process import Client, ServerProcess
+from tests.end_to_end.server_process import Client, ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Observed:
@@ -187,3 +180,26 @@ def test_reflection_lists_the_services(observed: Observed) -> None:
 def test_status_by_version(observed: Observed) -> None:
     (status,) = observed.client.model.GetModelStatus(status_request("m", 1), timeout=30).model_version_status
     assert (status.version, status.state, status.status.error_message) == (1, 30, "")
+
+
+def test_pages_answer_while_models_load(tmp_path: Path, exported: Exported) -> None:
+    shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
+    port = free_port()
+    flags = ("--model_name=m", f"--model_base_path={tmp_path}/m", f"--rest_api_port={port}")
+    with ServerProcess(*flags, wait_for="Health, status and metrics pages at port") as server:
+
+        def get(path: str) -> tuple[int, Any]:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
+                    return response.status, response.read()
+            except urllib.error.HTTPError as error:
+                return error.code, json.loads(error.read())
+
+        assert get("/healthz")[0] == 200
+        status, page = get("/readyz")
+        if "Running gRPC ModelServer" not in "\n".join(server.lines):
+            assert (status, page["ready"]) == (503, False)
+        server.wait_for("Running gRPC ModelServer")
+        assert get("/readyz")[0] == 200
+        server.terminate()
+        assert server.wait() == 0

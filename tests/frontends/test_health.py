@@ -163,3 +163,13 @@ async def test_it_serves_a_real_client_through_a_drain(health):
         assert status(await watching.read()) == NOT_SERVING
         assert await watching.read() is grpc.aio.EOF
         assert await watching.code() is grpc.StatusCode.OK
+
+
+async def test_list_gives_every_name_at_once(health):
+    health.on_state(state("m", 1, "AVAILABLE"))
+    body = await health.methods["/grpc.health.v1.Health/List"](b"", CallContext())
+    statuses = protos.HealthListResponse.FromString(body).statuses
+    assert {name: response.status for name, response in statuses.items()} == {
+        **dict.fromkeys(SERVICE_NAMES, NOT_SERVING),
+        "m": SERVING,
+    }
