@@ -33,7 +33,11 @@ def read_text_proto(path: str, message_class: type[_Message]) -> _Message:
 
     NOT_FOUND and INVALID_ARGUMENT with the sentences of TensorFlow's file system and of proto_util.h.
     """
-    content = _read(path)
+    return parse_text_proto(read_file(path), path, message_class)
+
+
+def parse_text_proto(content: bytes, path: str, message_class: type[_Message]) -> _Message:
+    """The message that a file's `content` spells; INVALID_ARGUMENT as `read_text_proto` has it."""
     message = message_class()
     try:
         text_format.Parse(content.decode(), message, descriptor_pool=protos.pool)
@@ -44,7 +48,8 @@ def read_text_proto(path: str, message_class: type[_Message]) -> _Message:
     return message
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """What is in a file. An empty one is an error, as one that cannot be read."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -116,6 +121,14 @@ def session_config(options: Options) -> bytes:
     if not options.per_process_gpu_memory_fraction:
         config.gpu_options.allow_growth = True
     return config.SerializeToString()
+
+
+def model_warmup_options(options: Options) -> protos.ModelWarmupOptions:
+    """How warm-up files are replayed."""
+    warmup_options = protos.ModelWarmupOptions()
+    if options.num_request_iterations_for_warmup > 0:
+        warmup_options.num_request_iterations.value = options.num_request_iterations_for_warmup
+    return warmup_options
 
 
 def _parallelism(options: Options) -> tuple[int, int]:

@@ -44,6 +44,8 @@ class PredictCall(NamedTuple):
     inputs: Mapping[str, np.ndarray]
     """By alias; an array is made, and InvalidArgument raised, when it is taken out."""
     output_filter: Sequence[str]
+    num_expanded_bytes: int = 0
+    """What taking the inputs out costs: bytes of the arrays that have to be made; 0 where they lie in the body."""
 
 
 class PredictDecoder:
@@ -89,7 +91,8 @@ class PredictDecoder:
 
     def _by_protobuf(self, body: Buffer) -> PredictCall:
         request = parse(protos.PredictRequest, body)
-        return PredictCall(_spec(request), TensorProtoInputs(request.inputs, self._max_bytes), request.output_filter)
+        inputs = TensorProtoInputs(request.inputs, self._max_bytes)
+        return PredictCall(_spec(request), inputs, request.output_filter, inputs.num_expanded_bytes())
 
 
 def _spec(request: protos.PredictRequest) -> ModelSpec | None:

@@ -43,6 +43,7 @@ _HALF = _Field("half_val", np.dtype(np.int32))
 _UINT32 = _Field("uint32_val", np.dtype(np.uint32))
 _UINT64 = _Field("uint64_val", np.dtype(np.uint64))
 _FLOAT8 = _Field("float8_val", np.dtype(np.uint8), b"\x92\x01")  # one bytes value, not repeated
+_BYTES_PER_STRING = 32
 _CONTENT_TAG = b"\x22"
 
 
@@ -120,8 +121,14 @@ def decode(tensor: protos.TensorProto, *, max_bytes: int = DEFAULT_MAX_BYTES) ->
     if count == 0:
         return np.empty(shape, layout.dtype)
     content = tensor.tensor_content
-    values = _from_content(content, layout, count) if content else _from_field(tensor, layout, count, max_bytes)
-    return values.reshape(shape)
+    if content:
+        return _from_content(content, layout, count).reshape(shape)
+    return _from_field(tensor, layout, count, max_bytes).reshape(shape)
+
+
+def _element_bytes(layout: _Layout) -> int:
+    """What an element takes here and, for a string, again in TensorFlow, where an empty one is 24 bytes."""
+    return _BYTES_PER_STRING if layout.field is _STRING else layout.dtype.itemsize
 
 
 def elements_as_they_lie(
@@ -147,7 +154,7 @@ def _layout_and_shape(tensor: protos.TensorProto, max_bytes: int) -> tuple[_Layo
     if layout is None:
         raise ValueError(f"no array has dtype {tensor.dtype}")
     shape = _shape(tensor.tensor_shape)
-    if prod(shape) * layout.dtype.itemsize > max_bytes:
+    if prod(shape) * _element_bytes(layout) > max_bytes:
         raise ValueError(f"shape {shape} takes more than {max_bytes} bytes")
     return layout, shape
 
@@ -303,10 +310,22 @@ def encoded_varint(value: int) -> bytes:
     return bytes(groups)
 
 
+def _expanded_bytes(tensor: protos.TensorProto, max_bytes: int) -> int:
+    try:
+        layout, shape = _layout_and_shape(tensor, max_bytes)
+    except ValueError:
+        return 0
+    return prod(shape) * _element_bytes(layout)
+
+
 class TensorProtoInputs(Mapping[str, np.ndarray]):
     """The inputs of a PredictRequest, decoded when they are asked for: names are checked before any value is."""
 
-    def __init__(self, inputs: Mapping[str, protos.TensorProto], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, protos.TensorProto],
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
         self._inputs = inputs
         self._max_bytes = max_bytes
 
@@ -319,6 +338,10 @@ class TensorProtoInputs(Mapping[str, np.ndarray]):
             return decode(tensor, max_bytes=self._max_bytes)
         except ValueError as error:
             raise InvalidArgument(f"tensor parsing error: {alias}") from error
+
+    def num_expanded_bytes(self) -> int:
+        """Roughly what the arrays of all inputs take together; those that are going to be refused count nothing."""
+        return sum(_expanded_bytes(tensor, self._max_bytes) for tensor in self._inputs.values())
 
     def __contains__(self, alias: object) -> bool:
         return alias in self._inputs

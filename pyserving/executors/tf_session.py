@@ -137,6 +137,9 @@ class _Callable:
             values = self._call(*arrays)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow's Python cannot read the sentence of its own C++, which quotes a request's bytes.
+            raise InvalidArgument(error.object.decode("utf-8", "replace")) from None
         except (TypeError, ValueError) as error:
             raise InvalidArgument(str(error)) from error
         for index, convert in self._conversions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
@@ -19,11 +20,20 @@ from pyserving.inference.multi_inference import multi_inference
 from pyserving.inference.regress import regress
 from pyserving.messages import Buffer, CallContext, Method
 from pyserving.metrics import Metrics
+from pyserving.types import Prediction
 
 SERVICE = "tensorflow.serving.PredictionService"
 _SIGNATURE_DEF = "signature_def"
 _RUNTIME = "TF1"
 """The `runtime` label TensorFlow Serving gives a session run."""
+
+
+OFFLOAD_BYTES = 1 << 20
+"""Tensors from here on are not decoded and encoded on the loop, where everybody else would wait for them."""
+
+
+async def _here(function: Callable[[], bytes]) -> bytes:
+    return function()
 
 
 class PredictionService:
@@ -37,8 +47,13 @@ class PredictionService:
         max_expanded_tensor_bytes: int = DEFAULT_MAX_BYTES,
         enable_serialization_as_tensor_content: bool = False,
         enable_signature_method_name_check: bool = False,
+        offload: Callable[[Callable[[], bytes]], Awaitable[bytes]] = _here,
     ) -> None:
-        """A request tensor that would take more than `max_expanded_tensor_bytes` is refused before memory is."""
+        """A request tensor that would take more than `max_expanded_tensor_bytes` is refused before memory is.
+
+        `offload` runs a function in a worker: the encoding of large answers.
+        """
+        self._offload = offload
         self._core = core
         self._metrics = metrics
         self._as_content = enable_serialization_as_tensor_content
@@ -61,15 +76,33 @@ class PredictionService:
         with self._metrics.request(name, "Predict", "GRPC") as counted:
             if request.model_spec is None:
                 raise _missing_spec()
+            if is_heavy := request.num_expanded_bytes >= OFFLOAD_BYTES:
+                call.reserve(request.num_expanded_bytes)  # a few bytes can declare as much as the limit allows
             prediction = await self._core.predict(
-                request.model_spec, request.inputs, request.output_filter, deadline=call.deadline
+                request.model_spec,
+                request.inputs,
+                request.output_filter,
+                deadline=call.deadline,
+                take_in_worker=is_heavy,
             )
             self._observe_run(name, "Predict", prediction.runtime_micros)
             counted.version = str(prediction.servable_id.version)
             counted.signature_name = prediction.signature_name
-            return predict_response.encode(
-                prediction.servable_id, prediction.signature_name, prediction.outputs, as_content=self._as_content
-            )
+            return await self._encoded(prediction, call)
+
+    async def _encoded(self, prediction: Prediction, call: CallContext) -> bytes:
+        encode = partial(
+            predict_response.encode,
+            prediction.servable_id,
+            prediction.signature_name,
+            prediction.outputs,
+            as_content=self._as_content,
+        )
+        size = sum(array.nbytes for array in prediction.outputs.values())
+        if size < OFFLOAD_BYTES:
+            return encode()
+        call.reserve(2 * size)  # the arrays, and the bytes made of them
+        return await self._offload(encode)
 
     async def classify(self, body: Buffer, call: CallContext) -> bytes:
         return await self._infer(classify, "Classify", body, call)
@@ -87,8 +120,8 @@ class PredictionService:
                 request,
                 check_method_name=self._check_method_name,
                 deadline=call.deadline,
+                on_run=partial(self._observe_run, name, api),
             )
-            self._observe_run(name, api, answer.runtime_micros)
             counted.version = str(answer.response.model_spec.version.value)
             counted.signature_name = answer.response.model_spec.signature_name
             return _serialized(answer.response)

@@ -270,7 +270,7 @@ def test_closed_model_keeps_no_memory_and_its_plans_answer_so(exported):
     try:
         executor = open_model(exported, models.half_plus_two)
         plan = signature_plan(executor)
-        direct_session = DirectSession(executor, workers=None)
+        direct_session = DirectSession(executor, Workers("run", 1))
         with pytest.raises(InvalidArgument, match="fed more than once"):
             direct_session.plan(("x:0", "x:0"), ("y:0",))
         graph, session = weakref.ref(executor._session.graph), weakref.ref(executor._session)
