@@ -69,8 +69,8 @@ def request(array: np.ndarray, as_content: bool) -> bytes:
 def read_by_protobuf(body: bytes) -> np.ndarray:
     message = parse(protos.PredictRequest, body)
     assert message.HasField("model_spec")
-    call = PredictCall(model_spec.decode(message.model_spec), TensorProtoInputs(message.inputs), message.output_filter)
-    return call.inputs["x"]
+    spec, inputs = model_spec.decode(message.model_spec), TensorProtoInputs(message.inputs)
+    return PredictCall(spec, inputs, message.output_filter, inputs.num_expanded_bytes()).inputs["x"]
 
 
 def read_scanned(body: bytes) -> np.ndarray:

@@ -96,7 +96,7 @@ class TestDecoder:
             request({"y": np.float32([1, 2])}, name="a"),
         ]
         assert len({len(body) for body in bodies}) == 1
-        for body in bodies * 100:
+        for body in bodies * 1000:
             call, message = decoder.decode(body), protos.PredictRequest.FromString(body)
             assert call.model_spec == ModelSpec(message.model_spec.name)
             assert list(call.inputs) == list(message.inputs)
@@ -117,6 +117,17 @@ class TestDecoder:
             inputs["x"]
         with pytest.raises(KeyError):
             inputs["missing"]
+
+    def test_counts_arrays_that_must_be_made_as_expanded(self, decoder: PredictDecoder) -> None:
+        message = protos.PredictRequest()
+        message.inputs["zeros"].dtype = DataType.DT_INT64
+        message.inputs["zeros"].tensor_shape.dim.add(size=1000)
+        encode_into(np.float32([1, 2, 3]), message.inputs["x"])
+        body = message.SerializeToString()
+        mapped, parsed = decoder.decode(body), PredictDecoder(max_bytes=8000).decode(body + body)
+        assert lies_in(body, mapped.inputs["x"])
+        assert mapped.num_expanded_bytes == 8000
+        assert parsed.num_expanded_bytes == 8012
 
     def test_keeps_to_its_limit(self) -> None:
         decoder = PredictDecoder(max_bytes=8)
