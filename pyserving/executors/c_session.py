@@ -8,6 +8,7 @@ and, through pybind11's conduit, the use of TensorFlow's own bindings on a sessi
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p, py_object
@@ -198,10 +199,19 @@ class CSession:
         self._session = session
         self._graph = graph
         self._conduit = _Conduit(session)
+        self._released: deque[int] = deque()
+        """Handles of callables that nobody holds any more."""
 
     def make_callable(self, options: Any) -> Callable[..., list[Any]]:
         """What a CallableOptions describes. Raises TensorFlow's own errors, now and when it is called."""
-        return _CCallable(self._conduit, options.SerializeToString())
+        while self._released:
+            bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
+        buffer = bindings.TF_NewBufferFromString(options.SerializeToString())
+        try:
+            handle = bindings.TF_SessionMakeCallable(self._conduit, buffer)
+        finally:
+            bindings.TF_DeleteBuffer(buffer)
+        return _CCallable(self._conduit, handle, self._released)
 
     def data_type(self, tensor: str) -> int:
         """Of types.proto, for a tensor of the graph. InvalidArgument when there is no such tensor."""
@@ -224,22 +234,21 @@ class CSession:
 
 
 class _CCallable:
-    """A prepared run of a session; it goes when nobody holds it, or with its session."""
+    """A prepared run of a session.
 
-    __slots__ = ("_conduit", "_handle")
+    What it holds is given back when the next one is made, or with the session: it may go away on the event loop, which
+    has no time for that, or while another thread is closing the session.
+    """
 
-    def __init__(self, conduit: _Conduit, options: bytes) -> None:
+    __slots__ = ("_conduit", "_handle", "_released")
+
+    def __init__(self, conduit: _Conduit, handle: int, released: deque[int]) -> None:
         self._conduit = conduit
-        self._handle: int | None = None
-        buffer = bindings.TF_NewBufferFromString(options)
-        try:
-            self._handle = bindings.TF_SessionMakeCallable(conduit, buffer)
-        finally:
-            bindings.TF_DeleteBuffer(buffer)
+        self._handle = handle
+        self._released = released
 
     def __call__(self, *arrays: Any) -> list[Any]:
         return bindings.TF_SessionRunCallable(self._conduit, self._handle, arrays, None)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
-        if self._handle is not None and self._conduit._capsule is not None:
-            bindings.TF_SessionReleaseCallable(self._conduit, self._handle)
+        self._released.append(self._handle)

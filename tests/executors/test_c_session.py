@@ -53,6 +53,22 @@ def test_callable_of_a_closed_session_refuses_rather_than_crashes(exported):
         call(np.ones(1, np.float32))
 
 
+def test_callable_that_is_gone_is_given_back_when_the_next_is_made(exported, monkeypatch):
+    session = load(exported)
+    given_back: list[int] = []
+    give_back = pywrap_tf_session.TF_SessionReleaseCallable
+    monkeypatch.setattr(
+        pywrap_tf_session, "TF_SessionReleaseCallable", lambda *args: (given_back.append(args[1]), give_back(*args))
+    )
+    options = config_pb2.CallableOptions(feed=["x:0"], fetch=["y:0"])
+    call = session.make_callable(options)
+    handle = call._handle
+    del call
+    assert given_back == []
+    session.make_callable(options)
+    assert given_back == [handle]
+
+
 def test_config_that_is_none_is_refused(exported):
     with pytest.raises(InvalidArgument, match="Unparseable ConfigProto"):
         load(exported, session_config=b"\xff")
