@@ -32,8 +32,12 @@ class InferenceCore(Protocol):
         output_filter: Sequence[str] = (),
         *,
         deadline: float | None = None,
+        take_in_worker: bool = False,
     ) -> Prediction:
-        """Run a signature; `inputs` by alias are taken only once model, signature and names are found right."""
+        """Run a signature; `inputs` by alias are taken only once model, signature and names are found right.
+
+        `take_in_worker`: taking them out is work that must not be done on the loop.
+        """
         ...
 
     def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:

@@ -19,6 +19,8 @@ from pyserving.errors import ServingError
 
 MAX_CELLS = 10_000
 """Label values come from clients too (the name of a model nobody has): what comes after that many shares one cell."""
+MAX_STRANGERS = 100
+MAX_STRANGER_LENGTH = 128
 OTHER = "(other)"
 """What every label of that shared cell says."""
 
@@ -185,6 +187,8 @@ class Metrics:
         """`clock` gives nanoseconds."""
         self.clock = clock
         self._families: dict[str, Family[Any]] = {}
+        self._models: set[str] = set()
+        self._strangers: set[str] = set()
 
         # TensorFlow Serving's: the eleven that exist from the start of its process.
         self.request_count = self._counter("/tensorflow/serving/request_count", "model_name", "status")
@@ -231,6 +235,24 @@ class Metrics:
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
+
+    def model_label(self, name: str) -> str:
+        """The label value for a name that a client sent.
+
+        Models that serve or once did have their own. Of names that nobody has, the first MAX_STRANGERS do, if they are
+        no longer than a name is; what clients make up beyond that shares one.
+        """
+        if name in self._models or name in self._strangers:
+            return name
+        if len(self._strangers) >= MAX_STRANGERS or len(name) > MAX_STRANGER_LENGTH:
+            return OTHER
+        self._strangers.add(name)
+        return name
+
+    def know_model(self, name: str) -> None:
+        """A model of this server: its name is a label value whatever clients made up before."""
+        self._models.add(name)
+        self._strangers.discard(name)
 
     def request(self, model_name: str, api: str, entrypoint: str) -> Request:
         """Count and time one request: `with metrics.request("m", "Predict", "GRPC") as request: ...`."""
@@ -290,12 +312,13 @@ class Request:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         metrics = self._metrics
+        name = metrics.model_label(self.model_name)
         micros = (metrics.clock() - self._started) // 1000
         status = _status_name(error)
-        metrics.request_count.labels(self.model_name, status).increment()
+        metrics.request_count.labels(name, status).increment()
         if error is None:
-            metrics.request_latency.labels(self.model_name, self.api, self.entrypoint).add(micros)
-        model = self.model_name if self.version else ""
+            metrics.request_latency.labels(name, self.api, self.entrypoint).add(micros)
+        model = name if self.version else ""
         metrics.request_duration.labels(model, self.version, self.signature_name, status).add(micros)
 
 

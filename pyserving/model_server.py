@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from pyserving import config, options
+from pyserving import config, options, protos
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
 from pyserving.frontends import monitoring, reflection, status_pages
@@ -18,17 +18,21 @@ from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
 from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.loader import ServableLoader
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
 from pyserving.metrics import Metrics
 from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.remote_storage import RemoteStorage
+from pyserving.sources.source_router import SourceRouter
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
@@ -43,6 +47,13 @@ _log = logging.getLogger(__name__)
 _LEAST_TEARDOWN_SECONDS = 1.0
 """For unloading models once the last call is answered, however much of the grace time that took."""
 
+_REMOTE_QUIET_SECONDS = 5.0
+"""Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_POLICIES: Mapping[str, Policy] = {
+    "availability_preserving": availability_preserving,
+    "resource_preserving": resource_preserving,
+}
+
 
 class ModelServer:
     """One server. `start()` returns when it answers, `stop()` when what was admitted has been answered."""
@@ -54,6 +65,7 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
+        self._has_http_open = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
@@ -72,23 +84,32 @@ class ModelServer:
         self._session_config = config.session_config(settings)
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
+        scanning_remote = await enter(Workers("scan-remote", 4))
         loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
-        unloading = await enter(Workers("unload", settings.num_unload_threads or 1))
+        unloading = await enter(Workers("unload", settings.num_unload_threads or schedulable_cpus()))
         running = await enter(Workers("run", 4 * schedulable_cpus()))
         manager = await enter(self._manager(loading, unloading, running))
-        source = await enter(self._source(manager, scanning))
-        core = ServerCore(manager, self.monitor, source)
-        if settings.rest_api_port:
+        source = await enter(self._source(manager, scanning, scanning_remote))
+        core = ServerCore(
+            manager,
+            self.monitor,
+            source,
+            allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
+        )
+        if self._has_http():
             await enter(self._http_server(core))
-            _log.info("Exporting HTTP/REST API at:localhost:%d ...", settings.rest_api_port)
+            self._has_http_open = True
+            _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
-        await self._wait_for_models(core)
-        self._grpc = await enter(self._grpc_server(core))
+        await self._wait_for_models(core, models)
+        self._grpc = await enter(self._grpc_server(core, running))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
+        if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
+            await enter(self._model_config_file(core, await enter(Workers("config", 1))))
 
     async def failed(self) -> ServingError:
         """Waits for the one failure that ends a running server: no model became available and no retry is left."""
@@ -114,13 +135,17 @@ class ModelServer:
 
     # Waiting for models.
 
-    async def _wait_for_models(self, core: ServerCore) -> None:
+    async def _wait_for_models(self, core: ServerCore, models: protos.ModelServerConfig) -> None:
         """As tensorflow_model_server with `--strict_startup`; else until each model has settled one way or another."""
         is_strict = self._settings.strict_startup
         await core.settled(is_strict=is_strict)
         failed = [outcome for outcome in core.outcomes() if outcome.fate is Fate.FAILED]
         if is_strict and failed:
             raise Unknown(failure_text(failed, "servable"))
+        for refusal in core.label_errors(models):
+            if is_strict:
+                raise refusal
+            _log.warning("%s; the label waits for it", refusal)
         if error := _hopeless(core):
             raise error
         if not any(outcome.fate is Fate.AVAILABLE for outcome in core.outcomes()):
@@ -144,20 +169,46 @@ class ModelServer:
             loading,
             unloading,
             self.monitor.publish,
+            _POLICIES[settings.aspired_version_policy],
+            reload_replaced_versions=settings.reload_replaced_versions,
             retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
         )
 
-    def _source(self, manager: AspiredVersionsManager, scanning: Workers) -> FileSystemStoragePathSource:
+    def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
-        return FileSystemStoragePathSource(
-            manager.set_aspired_versions,
-            scanning,
-            settings.file_system_poll_wait_seconds,
+        source = partial(
+            FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
-            incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             on_problem=self._listing_problem,
-            on_version_changed=manager.retry,
+            on_version_changed=manager.files_changed,
+            on_scanned=self.monitor.recheck,
         )
+        return SourceRouter(
+            manager.set_aspired_versions,
+            local=partial(
+                source,
+                scanning=scanning,
+                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
+            ),
+            remote=partial(
+                source,
+                scanning=scanning_remote,
+                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", 60),
+                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
+                quiet_seconds=_REMOTE_QUIET_SECONDS,
+                storage=RemoteStorage(),
+            ),
+        )
+
+    def _given_or(self, flag: str, remote_default: float) -> float:
+        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
+        value: float = getattr(self._settings, flag)
+        return value if flag in self._given else remote_default
+
+    def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
+        settings = self._settings
+        return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
@@ -192,7 +243,7 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore) -> GrpcioServer | Http2Server:
+    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer | Http2Server:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -200,6 +251,7 @@ class ModelServer:
             max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
             enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
+            offload=running.submit,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}
@@ -225,11 +277,18 @@ class ModelServer:
             calls.set(calls_in_flight)
             size.set(bytes_in_flight)
 
+        def shed(reason: str) -> None:
+            self.metrics.rejected.labels(reason).increment()
+
         if "grpc_max_threads" in self._given and settings.grpc_max_threads < max_calls:
             return Admission(
-                settings.grpc_max_threads, max_bytes, too_many_calls=THREADPOOL_EXHAUSTED, observer=observe
+                settings.grpc_max_threads,
+                max_bytes,
+                too_many_calls=THREADPOOL_EXHAUSTED,
+                observer=observe,
+                on_shed=shed,
             )
-        return Admission(max_calls, max_bytes, observer=observe)
+        return Admission(max_calls, max_bytes, observer=observe, on_shed=shed)
 
     def _http_server(self, core: ServerCore) -> HttpServer:
         settings = self._settings
@@ -245,6 +304,7 @@ class ModelServer:
 
     def _count_state(self, state: ServableState) -> None:
         name, version = state.id.name, str(state.id.version)
+        self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
         if state.health is not None:
             self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
@@ -269,12 +329,24 @@ class ModelServer:
         self.metrics.listing_problems.labels(name).increment()
         self.monitor.recheck()
 
+    def _has_http(self) -> bool:
+        settings = self._settings
+        if settings.rest_api_port and settings.rest_api_port == settings.port:
+            _log.error(
+                "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "
+                "Skipped exporting HTTP/REST API."
+            )
+            return False
+        return settings.rest_api_port != 0
+
     def _say_what_runs(self, core: ServerCore) -> None:
         """The lines that scripts wait for, and one for people on each model."""
         for address in _grpc_addresses(self._settings):
             kind, _, path = address.partition(":")
             place = f"UNIX socket {path}" if kind == "unix" else address
             _log.info("Running gRPC ModelServer at %s ...", place)
+        if self._has_http_open:
+            _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
 

@@ -20,6 +20,7 @@ from pyserving.machine import schedulable_cpus
 
 Value: TypeAlias = int | bool | str | float
 
+ASPIRED_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_TRANSPORTS = ("grpcio", "http2")
@@ -102,16 +103,21 @@ class Options:
     model_base_path: str = _string("", "Folder or URI that holds the version folders of the one model to serve")
     model_config_file: str = _string("", "Text-format ModelServerConfig that lists the models to serve")
     model_config_file_poll_wait_seconds: int = _int32(
-        0, "Seconds between two readings of --model_config_file. 0 or less: read it once", _NOT_YET
+        0, "Seconds between two readings of --model_config_file. 0 or less: read it once"
     )
     allow_version_labels_for_unavailable_models: bool = _bool(
-        False, "Accept a new version label before its version is available", _NOT_YET
+        False, "Let a new version label name a version that is not available"
     )
     saved_model_tags: str = _string("serve", "Tags, with commas in between, of the MetaGraph to load from a SavedModel")
     enable_signature_method_name_check: bool = _bool(
         False, "Refuse requests to a signature whose method_name is made for another RPC"
     )
-    remove_unused_fields_from_bundle_metagraph: bool = _bool(True, "Keep only signatures of a loaded model's MetaGraph")
+    remove_unused_fields_from_bundle_metagraph: bool = _bool(
+        True,
+        "Keep only signatures of a loaded model's MetaGraph",
+        _NOT_APPLICABLE,
+        reason="nothing else is ever kept",
+    )
     enable_serialization_as_tensor_content: bool = _bool(
         False, "Answer Predict with tensor_content rather than typed value fields"
     )
@@ -120,15 +126,20 @@ class Options:
     )
 
     # Loading
-    num_load_threads: int = _int32(0, "Threads that load versions. 0: one after the other")
-    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: one after the other")
+    num_load_threads: int = _int32(0, "Threads that load versions. 0: one for each CPU, so that none waits for another")
+    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: one for each CPU")
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
     load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
     file_system_poll_wait_seconds: int = _int32(
-        1, "Seconds between two looks at the base paths. 0: one look at start-up. Negative: none"
+        1,
+        "Seconds between two looks at the base paths. 0 or less: one look at start-up and at each new config",
+        default_in_words="`1`; `60` for remote base paths",
     )
     flush_filesystem_caches: bool = _bool(
-        True, "Empty the caches of remote file systems once models are loaded", _NOT_YET
+        True,
+        "Empty the caches of remote file systems once models are loaded",
+        _NOT_APPLICABLE,
+        reason="TensorFlow offers it in C++ only; nothing is cached unless GCS_READ_CACHE_MAX_SIZE_MB is set",
     )
     enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests")
     num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once")
@@ -145,8 +156,12 @@ class Options:
     per_process_gpu_memory_fraction: float = _float(
         0.0, "Part of a GPU's memory, from 0 to 1, taken at start-up. 0: taken as it is needed"
     )
-    xla_cpu_compilation_enabled: bool = _bool(False, "XLA on CPUs; works without the flag, too")
-    xla_gpu_compilation_enabled: bool = _bool(False, "XLA on GPUs; works without the flag, too")
+    xla_cpu_compilation_enabled: bool = _bool(
+        False, "XLA on CPUs", _NOT_APPLICABLE, reason="graphs that ask for XLA get it without the flag"
+    )
+    xla_gpu_compilation_enabled: bool = _bool(
+        False, "XLA on GPUs", _NOT_APPLICABLE, reason="graphs that ask for XLA get it without the flag"
+    )
     mixed_precision: str = _string("", "`bfloat16`: let oneDNN compute in bfloat16 where it may", _NOT_YET)
     thread_pool_factory_config_file: str = _string("", "Text-format ThreadPoolFactoryConfig", _NOT_YET)
     skip_initialize_tpu: bool = _bool(
@@ -188,7 +203,20 @@ class Options:
         30.0, "Seconds that requests in flight may take to finish after SIGTERM or SIGINT", ours=True
     )
     incomplete_version_timeout_seconds: float = _float(
-        30.0, "Seconds without change after which a version folder that looks incomplete is loaded as it is", ours=True
+        30.0,
+        "Seconds without change after which a version folder that looks incomplete is loaded as it is",
+        ours=True,
+        default_in_words="`30.000000`; `600` for remote base paths",
+    )
+    aspired_version_policy: str = _string(
+        "availability_preserving",
+        "`availability_preserving`: a version goes when the next one serves; `resource_preserving`: before it loads",
+        ours=True,
+    )
+    reload_replaced_versions: bool = _bool(
+        False,
+        "Load a version anew when its files are replaced under the same number; needs memory for both copies at a time",
+        ours=True,
     )
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
@@ -392,18 +420,27 @@ def _validate_ours(options: Options) -> None:
         value = getattr(options, name)
         if not value >= least:  # so written that nan is refused, too
             raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
+    for name in ("port", "rest_api_port"):
+        if (value := getattr(options, name)) > _LAST_PORT:
+            raise InvalidArgument(f"--{name} must be {_LAST_PORT} or less; was {value}")
     for name, choices in _CHOICES.items():
         value = getattr(options, name)
         if value not in choices:
             raise InvalidArgument(f"--{name} must be one of {', '.join(choices)}; was {value!r}")
 
 
+_LAST_PORT = 65535
 _CHOICES: Mapping[str, Sequence[str]] = {
+    "aspired_version_policy": ASPIRED_VERSION_POLICIES,
     "grpc_transport": GRPC_TRANSPORTS,
     "log_format": LOG_FORMATS,
     "log_level": LOG_LEVELS,
 }
 _LEAST: Mapping[str, int] = {
+    "port": 0,
+    "rest_api_port": 0,
+    "num_load_threads": 0,
+    "num_unload_threads": 0,
     "grpc_max_threads": 1,
     "shutdown_grace_seconds": 0,
     "incomplete_version_timeout_seconds": 0,

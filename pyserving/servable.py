@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -88,14 +89,15 @@ class Servable:
         inputs: Mapping[str, np.ndarray],
         output_filter: Sequence[str],
         deadline: float | None,
+        take_in_worker: bool = False,
     ) -> Prediction:
         """Names are checked before the first tensor is taken out of `inputs`. As predict_util.cc."""
         signature = self._signature(signature_name)
         _check_input_names(signature.definition, inputs)
-        arrays = [
-            inputs[alias] if alias in inputs else signature.definition.defaults[alias]
-            for alias in signature.input_aliases
-        ]
+        if take_in_worker:
+            arrays = await self._session.offload(partial(_taken, signature, inputs))
+        else:
+            arrays = _taken(signature, inputs)
         if output_filter:
             aliases = _checked_output_filter(signature.definition, output_filter)
             fetches = tuple(signature.definition.outputs[alias].name for alias in aliases)
@@ -131,6 +133,11 @@ class Servable:
                 f"{{{', '.join(_PREDICTABLE)}}}. Was: {signature.definition.method_name}"
             )
         return signature
+
+
+def _taken(signature: _Signature, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    defaults = signature.definition.defaults
+    return [inputs[alias] if alias in inputs else defaults[alias] for alias in signature.input_aliases]
 
 
 def _listed(names: Collection[str]) -> str:

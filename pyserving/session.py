@@ -54,6 +54,8 @@ class Session(Protocol):
         self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], handle: Handle | None, deadline: float | None
     ) -> RunResult: ...
 
+    async def offload(self, function: Callable[[], _T]) -> _T: ...
+
     def in_calling_thread(self, observe: Callable[[float], None]) -> Session:
         """The same plans, run where they are asked for. `observe(micros)` hears of each run, failed ones included."""
 
@@ -130,6 +132,10 @@ class DirectSession:
         finally:
             if not job.is_over:
                 self._share.give_up(job)
+
+    async def offload(self, function: Callable[[], _T]) -> _T:
+        """Run a function that has nothing to do with the model in a worker: work too long for the loop."""
+        return await self._workers.submit(function)
 
     def in_calling_thread(
         self, observe: Callable[[float], None], batch_sizes: Sequence[int] = ()
@@ -213,6 +219,9 @@ class CallingThreadSession:
             if _rows(arrays):
                 self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
         return result
+
+    async def offload(self, function: Callable[[], _T]) -> _T:
+        return function()
 
     def in_calling_thread(self, observe: Callable[[float], None]) -> CallingThreadSession:
         return CallingThreadSession(self._session, observe, self._batch_sizes)

@@ -242,6 +242,7 @@ class _LoadingCore:
         output_filter: Sequence[str] = (),
         *,
         deadline: float | None = None,
+        take_in_worker: bool = False,
     ) -> Prediction:
         prediction = await self._servable.predict(None, spec.signature_name, inputs, output_filter, deadline)
         self._observe(prediction.runtime_micros)

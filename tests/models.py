@@ -162,6 +162,19 @@ def slow(path: Path) -> None:
         _build(path, session, {"serving_default": _signature({"steps": steps}, {"counted": tf.identity(counted)})})
 
 
+def wide(path: Path, *, nodes: int = 4000) -> None:
+    """y = x, and a graph of many `nodes` beside it, as of a deep network."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        y = tf.identity(x, name="y")
+        for _ in range(nodes):
+            x = tf.negative(x)
+        _build(path, session, {"serving_default": _signature({"x": tf.identity(x)}, {"y": y})})
+
+
 def _signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str = "predict") -> Any:
     import tensorflow as tf
 

@@ -336,3 +336,8 @@ def test_thread_count_that_no_session_can_have_is_refused():
 def test_iterations_of_warm_up_are_set_by_a_positive_flag(flag, text):
     options = model_warmup_options(Options(num_request_iterations_for_warmup=flag))
     assert text_format.MessageToString(options, as_one_line=True) == text
+
+
+def test_a_base_path_with_a_nul_is_refused():
+    with pytest.raises(InvalidArgument, match="to have an absolute path or URI"):
+        validate_model_server_config(models({"name": "m", "base_path": "/mod\0els"}))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+import sys
+from collections.abc import Callable, Collection, Mapping
 
 from tensorflow.python.framework import op_def_registry
 
@@ -20,27 +20,26 @@ def _is_registered(op: str) -> bool:
     return op_def_registry.get(op) is not None
 
 
+def any_to_import(packages: Mapping[str, str] = OP_PACKAGES) -> bool:
+    """Whether a package is installed that nobody has imported; without one, nobody need know a graph's ops."""
+    return any(package not in sys.modules and importlib.util.find_spec(package) is not None for package in packages)
+
+
 def import_missing_ops(
-    graph_def: Any, packages: Mapping[str, str] = OP_PACKAGES, is_registered: Callable[[str], bool] = _is_registered
+    op_types: Collection[str],
+    packages: Mapping[str, str] = OP_PACKAGES,
+    is_registered: Callable[[str], bool] = _is_registered,
 ) -> None:
-    """Import those installed `packages` that may have an op which the graph needs and nobody has registered.
+    """Import those installed `packages` that may have an op which is needed and nobody has registered.
 
     Ops that are missing then are left for TensorFlow to name.
     """
-    missing = {op for op in _op_types(graph_def) if not is_registered(op)}
+    missing = {op for op in op_types if not is_registered(op)}
     for package, prefix in packages.items():
         wanted = {op for op in missing if op.startswith(prefix)}
         if wanted and importlib.util.find_spec(package) is not None:
             _import(package, wanted)
             missing = {op for op in missing if not is_registered(op)}
-
-
-def _op_types(graph_def: Any) -> set[str]:
-    """Types of all nodes, those in functions too, but for calls of the graph's own functions."""
-    functions = graph_def.library.function
-    types = {node.op for node in graph_def.node}
-    types.update(node.op for function in functions for node in function.node_def)
-    return types - {function.signature.name for function in functions}
 
 
 def _import(package: str, wanted: set[str]) -> None:

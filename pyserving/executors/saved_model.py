@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,24 @@ def read_meta_graph(path: str, tags: Collection[str]) -> Any:
     )
 
 
+def check_is_there(path: str) -> None:
+    """Raises NotFound or Unimplemented when a folder has no file that could be a SavedModel's graph."""
+    if _has(path, "saved_model.pb") or _has(path, "saved_model.pbtxt"):
+        return
+    if _has(path, "export.meta"):
+        raise Unimplemented("Session Bundle is deprecated and removed.")
+    raise NotFound(
+        "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+        f"`saved_model.pb`)\nSpecified file path: {path}"
+    )
+
+
+def _has(path: str, file: str) -> bool:
+    return bool(tf.io.gfile.exists(tf.io.gfile.join(path, file)))
+
+
 def _read_saved_model(path: str) -> Any:
+    check_is_there(path)
     saved_model = saved_model_pb2.SavedModel()
     binary = tf.io.gfile.join(path, "saved_model.pb")
     text = tf.io.gfile.join(path, "saved_model.pbtxt")
@@ -46,19 +63,82 @@ def _read_saved_model(path: str) -> Any:
             saved_model.ParseFromString(tf.io.gfile.GFile(binary, "rb").read())
         except DecodeError as error:
             raise DataLoss(f"Can't parse {binary} as binary proto") from error
-    elif tf.io.gfile.exists(text):
+    else:
         try:
             text_format.Parse(tf.io.gfile.GFile(text, "rb").read(), saved_model)
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise DataLoss(f"Can't parse {text} as text proto") from error
-    elif tf.io.gfile.exists(tf.io.gfile.join(path, "export.meta")):
-        raise Unimplemented("Session Bundle is deprecated and removed.")
-    else:
-        raise NotFound(
-            "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
-            f"`saved_model.pb`)\nSpecified file path: {path}"
-        )
     return saved_model
+
+
+def split(serialized: memoryview) -> tuple[Any, memoryview]:
+    """The signatures of a serialized MetaGraphDef, as a MetaGraphDef with nothing else, and its GraphDef's bytes.
+
+    Walks the bytes, which have to be well-formed: parsing a graph would hold up every other thread.
+    """
+    signatures, graph = [], serialized[:0]
+    for number, field, payload in _fields(serialized):
+        if number == meta_graph_pb2.MetaGraphDef.SIGNATURE_DEF_FIELD_NUMBER:
+            signatures.append(field)
+        elif number == meta_graph_pb2.MetaGraphDef.GRAPH_DEF_FIELD_NUMBER:
+            graph = payload
+    return meta_graph_pb2.MetaGraphDef.FromString(b"".join(signatures)), graph
+
+
+# Field numbers that lead from a GraphDef into it: graph.proto, function.proto, op_def.proto, node_def.proto.
+_NODE_OPS = (1, 2)
+_FUNCTION_NODE_OPS = (2, 1, 3, 2)
+_FUNCTION_NAMES = (2, 1, 1, 1)
+
+
+def op_types(graph: memoryview) -> set[str]:
+    """Types of all nodes of a serialized GraphDef, those in functions too, but for calls of its own functions."""
+    nodes, function_nodes, functions = (
+        {bytes(name).decode() for name in _payloads(graph, path)}
+        for path in (_NODE_OPS, _FUNCTION_NODE_OPS, _FUNCTION_NAMES)
+    )
+    return (nodes | function_nodes) - functions
+
+
+def _payloads(message: memoryview, numbers: tuple[int, ...]) -> Iterator[memoryview]:
+    """Of the fields at the end of a path of field numbers."""
+    if not numbers:
+        yield message
+        return
+    for number, _, payload in _fields(message):
+        if number == numbers[0]:
+            yield from _payloads(payload, numbers[1:])
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Number, whole and payload of each field that has a length; the others are passed over."""
+    position = 0
+    while position < len(message):
+        start = position
+        tag, position = _varint(message, position)
+        wire_type = tag & 7
+        if wire_type == _LENGTH:
+            length, position = _varint(message, position)
+            yield tag >> 3, message[start : position + length], message[position : position + length]
+            position += length
+        elif wire_type == _VARINT:
+            _, position = _varint(message, position)
+        else:
+            position += _FIXED_BYTES[wire_type]
+
+
+_VARINT, _LENGTH = 0, 2
+_FIXED_BYTES = {1: 8, 5: 4}
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Its value, and the position behind it."""
+    value = shift = 0
+    while (byte := message[position]) >= 0x80:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        position += 1
+    return value | byte << shift, position + 1
 
 
 def signature_defs(meta_graph: Any) -> dict[str, SignatureDef]:
@@ -95,6 +175,11 @@ def data_type(value: int) -> DataType:
         return DataType(value % _REFERENCE)
     except ValueError:
         return DataType.DT_INVALID
+
+
+def is_reference(value: int) -> bool:
+    """Whether an integer of types.proto stands for the reference of a variable."""
+    return value > _REFERENCE
 
 
 def signature_def_map(meta_graph: Any) -> bytes:

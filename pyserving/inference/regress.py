@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -63,14 +63,16 @@ async def regress(
     *,
     check_method_name: bool = False,
     deadline: float | None = None,
+    on_run: Callable[[float], None] = lambda micros: None,
 ) -> ExampleAnswer[protos.RegressionResponse]:
-    """Run a regress signature over the request's Examples."""
+    """Run a regress signature over the request's Examples; `on_run(micros)` hears of the run once it has succeeded."""
     spec = model_spec.decode(request.model_spec)
     servable_id, signatures = core.signatures(spec)
     signature_name, signature = find_signature(signatures, spec.signature_name)
     check_signature(signature, check_method_name=check_method_name)
     examples = serialized_examples(request.input)
     run = await core.run(servable_id, {signature.inputs[INPUTS].name: examples}, fetches(signature), deadline=deadline)
+    on_run(run.runtime_micros)
     response = protos.RegressionResponse()
     fill_result(response.result, run.outputs, signature, len(examples))
     model_spec.encode_into(response.model_spec, servable_id, signature_name)

@@ -17,6 +17,8 @@ def check_addresses(addresses: Sequence[str]) -> None:
         path = socket_path(address)
         if path is not None:
             make_room(path)
+            if problem := unix_socket.problem(path):
+                raise cannot_listen(problem)
             continue
         tcp_listener(address).close()
 

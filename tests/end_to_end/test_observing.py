@@ -186,7 +186,7 @@ def test_pages_answer_while_models_load(tmp_path: Path, exported: Exported) -> N
     shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
     port = free_port()
     flags = ("--model_name=m", f"--model_base_path={tmp_path}/m", f"--rest_api_port={port}")
-    with ServerProcess(*flags, wait_for="Exporting HTTP/REST API") as server:
+    with ServerProcess(*flags, wait_for="Health, status and metrics pages at port") as server:
 
         def get(path: str) -> tuple[int, Any]:
             try:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tensorflow.core.framework import graph_pb2
 
-from pyserving.executors.op_packages import import_missing_ops
+from pyserving.executors.op_packages import any_to_import, import_missing_ops
+from pyserving.executors.saved_model import op_types
 
 
 @pytest.fixture
@@ -33,7 +34,8 @@ def is_registered(op: str) -> bool:
     return op in fake_registry.ops
 
 
-def graph(*ops: str, in_function: str | None = None, function: str = "f") -> graph_pb2.GraphDef:
+def graph(*ops: str, in_function: str | None = None, function: str = "f") -> set[str]:
+    """The op types of such a graph."""
     graph_def = graph_pb2.GraphDef()
     for i, op in enumerate(ops):
         graph_def.node.add(name=f"n{i}", op=op)
@@ -41,7 +43,7 @@ def graph(*ops: str, in_function: str | None = None, function: str = "f") -> gra
         library_function = graph_def.library.function.add()
         library_function.signature.name = function
         library_function.node_def.add(name="inner", op=in_function)
-    return graph_def
+    return op_types(memoryview(graph_def.SerializeToString()))
 
 
 def imported() -> set[str]:
@@ -89,3 +91,10 @@ def test_tensorflows_own_ops_are_in_the_real_registry(packages):
 def test_an_op_of_nobody_is_not_in_the_real_registry(packages):
     import_missing_ops(graph("Tokenize"), packages)
     assert imported() == {"fake_text"}
+
+
+def test_ops_are_asked_for_only_while_a_package_could_still_help(packages):
+    assert any_to_import(packages)
+    assert not any_to_import({"no_such_package": "", "sys": ""})
+    import_missing_ops(graph("Forest", "Tokenize"), packages, is_registered)
+    assert not any_to_import(packages)

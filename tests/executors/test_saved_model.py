@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pyserving import protos
@@ -15,6 +16,8 @@ from pyserving.executors import saved_model
 from pyserving.executors.tf_session import open_saved_model
 from pyserving.signature import CLASSIFY_METHOD_NAME, DataType, TensorInfo
 from tests import models
+
+pytestmark = pytest.mark.usefixtures("session_kind")
 
 
 @pytest.fixture
@@ -194,3 +197,16 @@ def test_signature_def_map_is_the_meta_graphs_own(exported, model):
         name: proto.SerializeToString(deterministic=True) for name, proto in meta_graph.signature_def.items()
     }
     assert ("__saved_model_init_op" in served.signature_def) == (model is models.half_plus_two_tf2)
+
+
+@pytest.mark.parametrize("model", [models.half_plus_two, models.half_plus_two_tf2, models.slow])
+def test_signatures_graph_and_ops_are_found_in_the_bytes(exported, model):
+    meta_graph = saved_model.read_meta_graph(str(exported(model)), ["serve"])
+    signatures, graph = saved_model.split(memoryview(meta_graph.SerializeToString()))
+    assert dict(signatures.signature_def) == dict(meta_graph.signature_def)
+    assert not signatures.HasField("graph_def")
+    assert graph_pb2.GraphDef.FromString(graph) == meta_graph.graph_def
+    functions = meta_graph.graph_def.library.function
+    ops = {node.op for node in meta_graph.graph_def.node}
+    ops |= {node.op for function in functions for node in function.node_def}
+    assert saved_model.op_types(graph) == ops - {function.signature.name for function in functions}

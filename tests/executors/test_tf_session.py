@@ -16,13 +16,15 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from pyserving.errors import Cancelled, Code, DeadlineExceeded, Internal, InvalidArgument, ServingError
-from pyserving.executors import tf_session
+from pyserving.executors import c_session, python_session, tf_session
 from pyserving.executors.executor import Executor, Plan, Way, open_executor
 from pyserving.session import DirectSession, ExecutionPlan
 from pyserving.signature import DataType, data_type_of
 from pyserving.workers import Workers
 from tests import models
 from tests.clock import Clock
+
+pytestmark = pytest.mark.usefixtures("session_kind")
 
 
 def floats(*values: float) -> np.ndarray:
@@ -101,7 +103,7 @@ def test_answer_of_a_reference_variable_stays_as_it_was():
         variable.assign_add(floats(1, 1), name="add")
     session = tf.compat.v1.Session(graph=graph)
     session.run(variable.initializer)
-    executor = tf_session.TfSessionExecutor(session, tf.compat.v1.MetaGraphDef())
+    executor = tf_session.TfSessionExecutor(python_session.PythonSession(session, tf.compat.v1.MetaGraphDef()))
     get, add = executor.plan((), ("v:0",)), executor.plan((), ("add:0",))
     (before,) = get.ways[0].run()
     add.ways[0].run()
@@ -141,9 +143,9 @@ def test_every_dtype_goes_in_and_comes_out(identity_model, data_type, shape):
         assert y.tolist() == x.tolist()
 
 
-@pytest.fixture(scope="module")
-def identity_model(exported) -> Executor:
-    return open_model(exported, models.identity)
+@pytest.fixture(scope="module", params=[c_session, python_session], ids=["c", "python"])
+def identity_model(exported, request) -> Executor:
+    return tf_session.TfSessionExecutor(request.param.load(str(exported(models.identity)), ["serve"], b""))
 
 
 def test_arrays_need_not_be_contiguous_or_writable(exported):
@@ -216,22 +218,11 @@ def test_what_python_refuses_is_an_invalid_argument(exported):
         run(open_model(exported, models.string_echo), "serving_default", np.array([1], object))
 
 
-def test_the_private_callable_is_still_there():
-    """If this fails, TensorFlow took it away: all works, but slower, and shapes are checked that were not."""
-    assert callable(tf.compat.v1.Session._make_callable_from_options)
-
-
-def test_without_the_private_callable_the_public_one_serves(exported, monkeypatch):
-    monkeypatch.delattr(tf.compat.v1.Session.__mro__[1], "_make_callable_from_options")
-    executor = open_model(exported, models.half_plus_two)
-    plan = signature_plan(executor)
-    assert [way.name for way in plan.ways] == ["pool"]
-    assert plan.ways[0].run(np.array([[2]], np.float32))[0].tolist() == [[3.0]]
-    with pytest.raises(InvalidArgument) as raised:
-        run(executor, "classify_x_to_y", np.array([b""], object))
-    assert str(raised.value) == MISSING_FEATURE
-    with pytest.raises(InvalidArgument):
-        executor.plan(("no:0",), ("y:0",))
+def test_a_counter_in_a_reference_variable_answers_with_an_array_of_its_own(exported):
+    executor = open_model(exported, models.counter)
+    (before,) = run(executor, "get_counter")
+    run(executor, "incr_counter")
+    assert before.item() == 0
 
 
 def test_large_graph_is_planned_in_one_way(exported, monkeypatch):
@@ -264,22 +255,29 @@ def test_many_threads_may_load_and_run_at_once(exported):
         assert list(pool.map(load_and_run, [0, 2, 4, 6])) == [2, 3, 4, 5]
 
 
-def test_closed_model_keeps_no_memory_and_its_plans_answer_so(exported):
+def test_plans_of_a_closed_model_say_so(exported):
+    executor = open_model(exported, models.half_plus_two)
+    plan = signature_plan(executor)
+    executor.close()
+    for way in plan.ways:
+        with pytest.raises(Cancelled, match=r"^Session has been closed\.$"):
+            way.run(floats(2))
+
+
+def test_closed_model_waits_for_no_collection(exported):
     gc.collect()
     gc.disable()
     try:
         executor = open_model(exported, models.half_plus_two)
-        plan = signature_plan(executor)
         direct_session = DirectSession(executor, Workers("run", 1))
         with pytest.raises(InvalidArgument, match="fed more than once"):
             direct_session.plan(("x:0", "x:0"), ("y:0",))
-        graph, session = weakref.ref(executor._session.graph), weakref.ref(executor._session)
+        kept = [weakref.ref(thing) for thing in (executor, executor._session)]
         executor.close()
-        assert (graph(), session()) == (None, None)
+        del executor, direct_session
+        assert [reference() for reference in kept] == [None, None]
     finally:
         gc.enable()
-    with pytest.raises(Cancelled, match=r"^Session has been closed\.$"):
-        plan.ways[0].run(floats(2))
 
 
 @pytest.mark.parametrize("way", [0, 1])
@@ -309,6 +307,6 @@ async def test_deadline_is_kept_while_a_loop_of_tensorflow_goes_on(exported):
 
 
 def test_what_nobody_foresaw_fails_the_load_alone(exported, caplog):
-    with pytest.raises(Internal, match=r"^DecodeError: "):
-        open_executor("tensorflow", str(exported(models.half_plus_two)), session_config=b"\xff")
+    with pytest.raises(Internal, match=r"^TypeError: "):
+        open_executor("tensorflow", str(exported(models.half_plus_two)), tags=None)
     assert "Could not load" in caplog.text

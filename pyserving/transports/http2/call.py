@@ -9,8 +9,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from pyserving.errors import Code, Internal, ResourceExhausted, ServingError
-from pyserving.messages import Buffer, Method, StreamMethod
-from pyserving.transports.admission import Admission
+from pyserving.messages import Buffer, CallContext, Method, StreamMethod, reserve_nothing
+from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import compression
 from pyserving.transports.http2.eager import begin
@@ -139,23 +139,19 @@ class UnaryCall(Stream):
         self._hold(size)
 
     async def _serve(self, body: Buffer) -> None:
-        admission, size = self._admission, len(body)
+        lease, reserve = None, reserve_nothing
         answer, status = b"", (Code.OK, "")
         try:
-            if admission is not None:
-                admission.enter(size)
-        except ServingError as error:
-            self._ended()
-            self.connection.finish(self, error.code, error.message)
-            return
-        try:
-            answer = await self._method(body, self.context)
+            if self._admission is not None:
+                lease = Lease(self._admission, len(body))
+                reserve = lease.reserve
+            answer = await self._method(body, CallContext(self.deadline, self.head.metadata, reserve))
         except asyncio.CancelledError:
             status = Code.CANCELLED, ""
         except Exception as error:
             status = status_of(error, self.head.path)
-        if admission is not None:
-            admission.leave(size)
+        if lease is not None:
+            lease.release()
         self._ended()
         if status[0] is Code.OK:
             self._answer(answer)
@@ -277,7 +273,9 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
     async def _converse(self) -> None:
         status = Code.OK, ""
         try:
-            generator = cast("AsyncGenerator[bytes, None]", self._method(self, self.context))
+            generator = cast(
+                "AsyncGenerator[bytes, None]", self._method(self, CallContext(self.deadline, self.head.metadata))
+            )
             async with aclosing(generator) as answers:  # closed with the call, not by the garbage collector
                 async for answer in answers:
                     await self._send(answer)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pyserving.messages import CallContext
 from pyserving.transports.http2.errors import ErrorCode, StreamFailure
 from pyserving.transports.http2.hpack import Field
 
@@ -34,8 +33,7 @@ class RequestHead:
     http_error: int
     """The HTTP status that refuses what is not gRPC; 0: it is."""
     content_length: int | None
-    context: CallContext
-    """Without a deadline."""
+    metadata: Mapping[str, str | bytes]
 
 
 def parse(fields: Sequence[Field]) -> RequestHead:
@@ -50,7 +48,7 @@ def parse(fields: Sequence[Field]) -> RequestHead:
         encoding=headers.get(b"grpc-encoding", b"identity").decode("latin-1"),
         http_error=_http_error(pseudo[b":method"], headers.get(b"content-type", b"")),
         content_length=_content_length(headers.get(b"content-length")),
-        context=CallContext(None, metadata(regular)),
+        metadata=_metadata(regular),
     )
 
 
@@ -99,7 +97,7 @@ def _content_length(value: bytes | None) -> int | None:
     return int(value)
 
 
-def metadata(fields: Iterable[Field]) -> Mapping[str, str | bytes]:
+def _metadata(fields: Iterable[Field]) -> Mapping[str, str | bytes]:
     """gRPC's custom metadata; of a key that comes twice, the last value counts."""
     return MappingProxyType(
         {

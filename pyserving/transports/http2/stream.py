@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pyserving.messages import Buffer, CallContext
+from pyserving.messages import Buffer
 from pyserving.transports.http2.request_head import RequestHead
 
 if TYPE_CHECKING:
@@ -48,13 +48,6 @@ class Stream(ABC):
         self.send_window = connection.outbox.initial_window
         self.unsent: Unsent | None = None
         self.is_over = False
-
-    @property
-    def context(self) -> CallContext:
-        """What the front end is told of the call."""
-        if self.deadline is None:
-            return self.head.context
-        return CallContext(self.deadline, self.head.context.metadata)
 
     @property
     @abstractmethod

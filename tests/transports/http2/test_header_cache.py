@@ -34,11 +34,11 @@ def test_the_same_bytes_mean_something_else_once_the_table_has_changed(reader):
     encoder = hpack.Encoder()
     reader.read(encoder.encode([*FIELDS, ("tenant", "a")]))
     block = encoder.encode([*FIELDS, ("tenant", "a")])
-    assert reader.read(block)[0].context.metadata == {"tenant": "a"}
+    assert reader.read(block)[0].metadata == {"tenant": "a"}
     reader.read(encoder.encode([*FIELDS, ("tenant", "b")]))
     moved = encoder.encode([*FIELDS, ("tenant", "b")])
     assert moved[-1] == block[-1]
-    assert reader.read(moved)[0].context.metadata == {"tenant": "b"}
+    assert reader.read(moved)[0].metadata == {"tenant": "b"}
 
 
 def test_the_same_bytes_mean_something_else_once_trailers_have_changed_the_table(reader):

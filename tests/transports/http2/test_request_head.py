@@ -11,17 +11,17 @@ GRPC = (b"content-type", b"application/grpc")
 
 def test_metadata_is_what_http_and_grpc_do_not_keep_for_themselves():
     fields = [*PSEUDO, GRPC, (b"te", b"trailers"), (b"tenant", b"a"), (b"tenant", b"b"), (b"latin", b"gr\xf6\xdfer")]
-    assert parse(fields).context.metadata == {"tenant": "b", "latin": "größer"}
+    assert parse(fields).metadata == {"tenant": "b", "latin": "größer"}
 
 
 @pytest.mark.parametrize("written", [b"AAH/", b"AAH/,AAH/", b"AAH/ , AAH/"])
 def test_binary_metadata_is_decoded(written):
-    assert parse([*PSEUDO, GRPC, (b"blob-bin", written)]).context.metadata == {"blob-bin": b"\x00\x01\xff"}
+    assert parse([*PSEUDO, GRPC, (b"blob-bin", written)]).metadata == {"blob-bin": b"\x00\x01\xff"}
 
 
 @pytest.mark.parametrize(("written", "decoded"), [(b"YQ==", b"a"), (b"YQ", b"a"), (b"", b"")])
 def test_binary_metadata_may_leave_its_padding_out(written, decoded):
-    assert parse([*PSEUDO, GRPC, (b"blob-bin", written)]).context.metadata["blob-bin"] == decoded
+    assert parse([*PSEUDO, GRPC, (b"blob-bin", written)]).metadata["blob-bin"] == decoded
 
 
 def test_binary_metadata_that_is_none_is_malformed():

@@ -1,0 +1,254 @@
+"""A SavedModel in a session of TensorFlow's C API, which lets other threads run while it loads and closes models.
+
+TensorFlow's Python way to the same session keeps the GIL for as long as it imports the graph (40 to 140 ms for models
+of a usual size) and then makes a Python object for every node of it. Here C does all that; Python gets the signatures
+and, through pybind11's conduit, the use of TensorFlow's own bindings on a session that they did not make.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p, py_object
+from functools import cache
+from typing import Any
+
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client import _pywrap_tf_session
+from tensorflow.python.client import pywrap_tf_session as bindings
+
+from pyserving.errors import Code, InvalidArgument, ServingError, error_for
+from pyserving.executors import op_packages, saved_model
+
+_CONDUIT = "_pybind11_conduit_v1_"
+_IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
+"""Restoring and initializing stay out of the threads that the runs of other models wait for."""
+
+
+class _Buffer(ctypes.Structure):
+    """TF_Buffer of tensorflow/c/tf_buffer.h."""
+
+    _fields_ = (("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p))
+
+
+class _Output(ctypes.Structure):
+    """TF_Output of tensorflow/c/c_api.h."""
+
+    _fields_ = (("operation", c_void_p), ("index", c_int))
+
+
+# As tensorflow/c/c_api.h declares them: name, result, parameters.
+_FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    ("TF_NewStatus", c_void_p, ()),
+    ("TF_GetCode", c_int, (c_void_p,)),
+    ("TF_Message", c_char_p, (c_void_p,)),
+    ("TF_DeleteStatus", None, (c_void_p,)),
+    ("TF_NewBuffer", POINTER(_Buffer), ()),
+    ("TF_NewBufferFromString", POINTER(_Buffer), (c_char_p, c_size_t)),
+    ("TF_DeleteBuffer", None, (POINTER(_Buffer),)),
+    ("TF_NewSessionOptions", c_void_p, ()),
+    ("TF_SetConfig", None, (c_void_p, c_char_p, c_size_t, c_void_p)),
+    ("TF_DeleteSessionOptions", None, (c_void_p,)),
+    ("TF_NewGraph", c_void_p, ()),
+    ("TF_GraphOperationByName", c_void_p, (c_void_p, c_char_p)),
+    ("TF_OperationNumOutputs", c_int, (c_void_p,)),
+    ("TF_OperationOutputType", c_int, (_Output,)),
+    ("TF_DeleteGraph", None, (c_void_p,)),
+    (
+        "TF_LoadSessionFromSavedModel",
+        c_void_p,
+        (
+            *(c_void_p, POINTER(_Buffer), c_char_p, POINTER(c_char_p)),
+            *(c_int, c_void_p, POINTER(_Buffer), c_void_p),
+        ),
+    ),
+    ("TF_CloseSession", None, (c_void_p, c_void_p)),
+    ("TF_DeleteSession", None, (c_void_p, c_void_p)),
+)
+
+
+@cache
+def _c_api() -> ctypes.CDLL:
+    """The library that the bindings are linked with. AttributeError where it lets nobody else at its functions."""
+    library = ctypes.CDLL(_pywrap_tf_session.__file__)
+    for name, result, parameters in _FUNCTIONS:
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, parameters
+    return library
+
+
+@cache
+def is_available() -> bool:
+    """Whether this TensorFlow can be used so: its C API is in reach, and its bindings know pybind11's conduit."""
+    try:
+        _c_api()
+    except (AttributeError, OSError):
+        return False
+    return hasattr(bindings.TF_Session, _CONDUIT)
+
+
+@contextmanager
+def _status() -> Iterator[int]:
+    """A TF_Status; what it says when it is given back is raised as the ServingError that it stands for."""
+    api = _c_api()
+    status = api.TF_NewStatus()
+    try:
+        yield status
+        code, message = api.TF_GetCode(status), api.TF_Message(status).decode(errors="replace")
+    finally:
+        api.TF_DeleteStatus(status)
+    if code != Code.OK:
+        raise error_for(code, message)
+
+
+@contextmanager
+def _buffer(content: bytes | None = None) -> Iterator[Any]:
+    api = _c_api()
+    buffer = api.TF_NewBuffer() if content is None else api.TF_NewBufferFromString(content, len(content))
+    try:
+        yield buffer
+    finally:
+        api.TF_DeleteBuffer(buffer)
+
+
+@contextmanager
+def _session_options(session_config: bytes) -> Iterator[int]:
+    api = _c_api()
+    options = api.TF_NewSessionOptions()
+    try:
+        with _status() as status:
+            api.TF_SetConfig(options, session_config, len(session_config), status)
+        yield options
+    finally:
+        api.TF_DeleteSessionOptions(options)
+
+
+def load(path: str, tags: Collection[str], session_config: bytes) -> CSession:
+    """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives."""
+    saved_model.check_is_there(path)
+    try:
+        return _load(path, tags, session_config)
+    except ServingError as error:
+        failure = error
+    meta_graph = saved_model.read_meta_graph(path, tags)  # should this fail, it has the sentence that is expected
+    if not op_packages.any_to_import():
+        raise failure
+    op_packages.import_missing_ops(saved_model.op_types(memoryview(meta_graph.graph_def.SerializeToString())))
+    return _load(path, tags, session_config)
+
+
+def _load(path: str, tags: Collection[str], session_config: bytes) -> CSession:
+    api = _c_api()
+    names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
+    graph = api.TF_NewGraph()
+    session = None
+    with (
+        _buffer() as meta_graph,
+        _buffer(_IN_THE_CALLING_THREAD) as run_options,
+        _session_options(session_config) as options,
+    ):
+        try:
+            with _status() as status:
+                session = api.TF_LoadSessionFromSavedModel(
+                    options, run_options, path.encode(), names, len(tags), graph, meta_graph, status
+                )
+        finally:
+            if session is None:
+                api.TF_DeleteGraph(graph)
+        return CSession(session, graph, _content(meta_graph.contents))
+
+
+def _content(buffer: _Buffer) -> memoryview:
+    """The bytes of a TF_Buffer, for as long as it lives."""
+    return memoryview((ctypes.c_char * buffer.length).from_address(buffer.data)).cast("B")
+
+
+class _Conduit:
+    """TensorFlow's bindings take this for the C++ object at an address: pybind11's protocol for foreign objects."""
+
+    __slots__ = ("_capsule",)
+
+    def __init__(self, address: int) -> None:
+        self._capsule: Any = _new_capsule(address, None, None)
+
+    def _pybind11_conduit_v1_(self, platform: bytes, type_info: object, kind: bytes) -> Any:
+        return self._capsule if kind == b"raw_pointer_ephemeral" else None
+
+    def close(self) -> None:
+        """From now on the bindings raise TypeError."""
+        self._capsule = None
+
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype, _new_capsule.argtypes = py_object, (c_void_p, c_char_p, c_void_p)
+
+
+class CSession:
+    """One loaded MetaGraph. Any number of threads may make and call callables until it is closed."""
+
+    has_run_options = True
+
+    def __init__(self, session: int, graph: int, meta_graph: memoryview) -> None:
+        """`meta_graph` is the serialized MetaGraphDef; it is read here and not kept."""
+        self.meta_graph, graph_def = saved_model.split(meta_graph)
+        self.graph_bytes = len(graph_def)
+        if op_packages.any_to_import():  # for the ops of functions, which nobody looks for before they run
+            op_packages.import_missing_ops(saved_model.op_types(graph_def))
+        self._session = session
+        self._graph = graph
+        self._conduit = _Conduit(session)
+        self._released: deque[int] = deque()
+        """Handles of callables that nobody holds any more."""
+
+    def make_callable(self, options: Any) -> Callable[..., list[Any]]:
+        """What a CallableOptions describes. Raises TensorFlow's own errors, now and when it is called."""
+        while self._released:
+            bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
+        buffer = bindings.TF_NewBufferFromString(options.SerializeToString())
+        try:
+            handle = bindings.TF_SessionMakeCallable(self._conduit, buffer)
+        finally:
+            bindings.TF_DeleteBuffer(buffer)
+        return _CCallable(self._conduit, handle, self._released)
+
+    def data_type(self, tensor: str) -> int:
+        """Of types.proto, for a tensor of the graph. InvalidArgument when there is no such tensor."""
+        name, _, index = tensor.partition(":")
+        api = _c_api()
+        operation = api.TF_GraphOperationByName(self._graph, name.encode())
+        if operation is None or int(index or 0) >= api.TF_OperationNumOutputs(operation):
+            raise InvalidArgument(f"Tensor {tensor} was not found in the Graph")
+        return int(api.TF_OperationOutputType(_Output(operation, int(index or 0))))
+
+    def close(self) -> None:
+        """Callables that somebody still holds refuse to be called."""
+        self._conduit.close()
+        api = _c_api()
+        with _status() as status:
+            api.TF_CloseSession(self._session, status)
+        with _status() as status:
+            api.TF_DeleteSession(self._session, status)
+        api.TF_DeleteGraph(self._graph)
+
+
+class _CCallable:
+    """A prepared run of a session.
+
+    What it holds is given back when the next one is made, or with the session: it may go away on the event loop, which
+    has no time for that, or while another thread is closing the session.
+    """
+
+    __slots__ = ("_conduit", "_handle", "_released")
+
+    def __init__(self, conduit: _Conduit, handle: int, released: deque[int]) -> None:
+        self._conduit = conduit
+        self._handle = handle
+        self._released = released
+
+    def __call__(self, *arrays: Any) -> list[Any]:
+        return bindings.TF_SessionRunCallable(self._conduit, self._handle, arrays, None)  # type: ignore[no-any-return]
+
+    def __del__(self) -> None:
+        self._released.append(self._handle)
