@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from pyserving import config, options, protos
+from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
 from pyserving.frontends import monitoring, reflection, status_pages
@@ -49,6 +50,8 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
+"""Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
 _POLICIES: Mapping[str, Policy] = {
     "availability_preserving": availability_preserving,
     "resource_preserving": resource_preserving,
@@ -259,7 +262,7 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        transport = Http2Server if settings.grpc_transport == "http2" else GrpcioServer
+        transport = _HTTP2 if settings.grpc_transport == "http2" else GrpcioServer
         return transport(
             methods,
             streams,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from pyserving.errors import Internal, ResourceExhausted
 from pyserving.messages import Buffer
 
-DataOffset = Callable[[memoryview], int]
-"""Given the first bytes of a message, where in it the data lies that should be on a 64-byte boundary."""
+DataOffset: TypeAlias = Callable[[memoryview, int], int | None]
+"""Given the first bytes of a message and its length, where in it the data lies that should be on a 64-byte boundary;
+None when that cannot be told."""
 
 PREFIX = Struct(">BI")
 _ALIGNMENT = 64  # on which TensorFlow takes an array as it is; others it copies
@@ -88,7 +89,8 @@ class MessageReader:
         capacity = min(self._size, max(_FIRST_BYTES, 2 * needed))
         self._hold(capacity - len(self._body))
         head = self._body[: self._filled] or piece
-        body = aligned(capacity, self._data_offset(head) if self._size >= LARGE_BYTES else 0)
+        offset = self._data_offset(head, self._size) if self._size >= LARGE_BYTES else None
+        body = aligned(capacity, offset or 0)
         body[: self._filled] = self._body[: self._filled]
         self._body = body
 

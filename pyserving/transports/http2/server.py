@@ -43,11 +43,11 @@ class Http2Server:
         admission: Admission,
         channel_arguments: Sequence[tuple[str, int | str]] = (),
         limits: Limits | None = None,
-        data_offset: DataOffset = lambda head: 0,
+        data_offset: DataOffset = lambda head, size: None,
         ssl_context: SSLContext | None = None,
     ) -> None:
-        """`data_offset`, given the first bytes of a large request, tells which of its bytes to align for TensorFlow.
-        `ssl_context` must offer `h2` by ALPN."""
+        """`data_offset`, given the first bytes of a large request and its length, tells which of its bytes to align
+        for TensorFlow. `ssl_context` must offer `h2` by ALPN."""
         self.ports: list[int] = []
         """The TCP ports in the order of their addresses; known once the server is open."""
         self.wires: set[Wire] = set()

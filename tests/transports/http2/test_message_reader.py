@@ -26,7 +26,7 @@ class Held:
             raise ResourceExhausted("too much")
 
 
-def reader(max_bytes=float("inf"), hold=None, data_offset=lambda head: 0):
+def reader(max_bytes=float("inf"), hold=None, data_offset=lambda head, size: None):
     return MessageReader(max_bytes, hold or Held(), data_offset)
 
 
@@ -48,7 +48,7 @@ def test_messages_come_out_however_they_are_cut(bodies, cuts):
 @pytest.mark.parametrize("offset", [0, 1, 63, 77])
 def test_the_data_of_a_large_message_lies_on_a_64_byte_boundary(size, offset):
     body = np.random.default_rng(1).integers(0, 256, size, np.uint8).tobytes()
-    under_test, came = reader(data_offset=lambda head: offset), []
+    under_test, came = reader(data_offset=lambda head, size: offset), []
     for start in range(0, size + 5, 50_001):
         came += under_test.feed(memoryview(message(body)[start : start + 50_001]))
     (only,) = came
@@ -58,9 +58,9 @@ def test_the_data_of_a_large_message_lies_on_a_64_byte_boundary(size, offset):
 
 def test_whoever_places_the_data_sees_the_beginning_of_the_message():
     seen = []
-    under_test = reader(data_offset=lambda head: seen.append(bytes(head[:5])) or 0)
+    under_test = reader(data_offset=lambda head, size: seen.append((bytes(head[:5]), size)))
     under_test.feed(memoryview(message(b"beginning" + bytes(20_000))[:5000]))
-    assert seen == [b"begin"]
+    assert seen == [(b"begin", 20_009)]
 
 
 def test_a_small_message_is_bytes():

@@ -1,0 +1,20 @@
+"""What the grpcio transport does beside the promises that both gRPC transports share."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc.aio
+
+from pyserving.transports.grpcio_server import GrpcioServer
+from tests.transports.test_grpc_servers import Service, call_a_path_that_is_not_text, serving
+
+
+async def test_it_tells_that_it_had_to_open_its_port_again(caplog):
+    async with (
+        serving(Service(GrpcioServer)) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        await asyncio.to_thread(call_a_path_that_is_not_text, server.port)
+        assert await channel.unary_unary("/t.T/Echo")(b"up", wait_for_ready=True, timeout=10) == b"up"
+        assert "opened again" in caplog.text
