@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import Enum
 
 from pyserving.errors import Code, ResourceExhausted
-from pyserving.transports.http2 import answers, compression, frames
-from pyserving.transports.http2.call import StreamingCall, UnaryCall
+from pyserving.transports.http2 import answers, frames
+from pyserving.transports.http2.departure import Departure
 from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from pyserving.transports.http2.frames import Setting
 from pyserving.transports.http2.header_cache import HeadReader
@@ -19,18 +18,8 @@ from pyserving.transports.http2.request_head import RequestHead, check_trailers
 from pyserving.transports.http2.service import Service
 from pyserving.transports.http2.stream import Stream
 
-SHUTTING_DOWN = "The server is shutting down"
 _MAX_GIVEN_UP = 1 << 10
-_LAST_CALLS_SECONDS = 1.0
-"""How long the answer to the PING may take after which we take no new calls."""
 _KEEPALIVE_PING = b"alive?\0\0"
-_DRAIN_PING = b"drained?"
-
-
-class _Drain(Enum):
-    NOT = "calls are taken"
-    ANNOUNCED = "the peer was asked to begin no more; what it sent before it read that is still taken"
-    FINAL = "no calls are taken"
 
 
 class Connection:
@@ -44,23 +33,20 @@ class Connection:
         """When this turn began."""
         self.outbox = Outbox(transport, self.loop)
         self.patience = Patience(self.limits, self.now)
-        self.is_leaving = False
-        """Nothing the peer says matters any more."""
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self._transport = transport
         self._service = service
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
-        self._streams: dict[int, Stream] = {}
+        self.streams: dict[int, Stream] = {}
         self._given_up: dict[int, None] = {}  # streams that we ended and the peer may not know to be; the oldest first
-        self._last_id = 0
+        self.last_id = 0
+        """Of the streams that the peer has begun."""
         self._receive_window = self.limits.connection_window
         self._held = 0
         self._resets = Allowance(self.limits.resets_at_once, self.limits.resets_per_second, self.now)
         self._idle_frames = Allowance(self.limits.idle_frames_at_once, self.limits.idle_frames_per_second, self.now)
-        self._drain = _Drain.NOT
-        self._drain_ends_streams = False
-        self._last_calls: asyncio.TimerHandle | None = None
+        self.departure = Departure(self, transport)
         self._greet()
 
     def _greet(self) -> None:
@@ -97,7 +83,7 @@ class Connection:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
 
     def _resize_windows(self, growth: int) -> None:
-        for stream in list(self._streams.values()):
+        for stream in list(self.streams.values()):
             if stream.send_window + growth > frames.MAX_WINDOW:
                 raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window becomes too large")
             stream.send_window += growth
@@ -105,13 +91,13 @@ class Connection:
 
     def on_headers(self, stream_id: int, block: bytes, is_last: bool) -> None:
         """A whole header block."""
-        if stream_id <= self._last_id:
+        if stream_id <= self.last_id:
             self._on_trailers(stream_id, block, is_last)
             return
-        if self._drain is _Drain.FINAL:
+        if self.departure.is_final:
             self._heads.decode(block)  # the table goes on
             return
-        self._last_id = stream_id
+        self.last_id = stream_id
         try:
             head, timeout = self._heads.read(block)
         except StreamFailure as failure:
@@ -123,33 +109,21 @@ class Connection:
             self._open(stream_id, head, None if timeout is None else self.now + timeout, is_last)
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
-        if len(self._streams) >= self.limits.max_concurrent_streams:
+        if len(self.streams) >= self.limits.max_concurrent_streams:
             self._spend_reset()
             self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
             return
-        if head.http_error:
-            self._refuse(stream_id, answers.http_error(stream_id, head.http_error), is_last)
+        stream = self._service.call(self, stream_id, head, deadline)
+        if isinstance(stream, bytes):
+            self._refuse(stream_id, stream, is_last)
             return
-        if head.encoding not in compression.ENCODINGS:
-            reason = f"The compression {head.encoding!r} is not supported"
-            self._refuse(stream_id, answers.trailers_only(stream_id, Code.UNIMPLEMENTED, reason), is_last)
-            return
-        stream: Stream
-        service = self._service
-        if (method := service.methods.get(head.path)) is not None:
-            stream = UnaryCall(self, stream_id, head, deadline, method, service.admission_of(head.path))
-        elif (stream_method := service.stream_methods.get(head.path)) is not None:
-            stream = StreamingCall(self, stream_id, head, deadline, stream_method)
-        else:  # grpc++ gives no message
-            self._refuse(stream_id, answers.trailers_only(stream_id, Code.UNIMPLEMENTED, ""), is_last)
-            return
-        self._streams[stream_id] = stream
+        self.streams[stream_id] = stream
         if is_last:
             self._end_request(stream)
 
     def _on_trailers(self, stream_id: int, block: bytes, is_last: bool) -> None:
         fields = self._heads.decode(block)
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
             if stream_id not in self._given_up:
                 raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS for stream {stream_id}, which is over")
@@ -170,7 +144,7 @@ class Connection:
         self._charge(size)
         if payload_size == 0 and not is_last:
             self.on_idle_frame()
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._on_stray(stream_id, "DATA")
         elif stream.request_ended:
@@ -182,7 +156,7 @@ class Connection:
 
     def on_data(self, stream_id: int, data: memoryview, is_last: bool) -> None:
         """The frame's payload, or a part of it; `is_last` with the request's last byte. The memory is only lent."""
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
             return
         stream.received += len(data)
@@ -209,7 +183,7 @@ class Connection:
             self._receive_window = self.limits.connection_window
 
     def on_reset(self, stream_id: int) -> None:
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._check_not_idle(stream_id, "RST_STREAM")
         else:
@@ -220,7 +194,7 @@ class Connection:
         if stream_id == 0:
             self.outbox.credit(increment)
             return
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._check_not_idle(stream_id, "WINDOW_UPDATE")
             return
@@ -231,7 +205,7 @@ class Connection:
 
     def on_broken_priority(self, stream_id: int) -> None:
         """A PRIORITY frame of a wrong length."""
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is not None:
             self.reset(stream, ErrorCode.FRAME_SIZE_ERROR)
 
@@ -240,8 +214,7 @@ class Connection:
         self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def on_pong(self, payload: bytes) -> None:
-        if payload == _DRAIN_PING and self._drain is _Drain.ANNOUNCED:
-            self._take_no_more_calls()
+        self.departure.on_pong(payload)
 
     def on_idle_frame(self) -> None:
         """One that brings no call further."""
@@ -250,11 +223,11 @@ class Connection:
 
     def _on_stray(self, stream_id: int, what: str) -> None:
         self._check_not_idle(stream_id, what)
-        if stream_id <= self._last_id and stream_id not in self._given_up:
+        if stream_id <= self.last_id and stream_id not in self._given_up:
             raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"{what} for stream {stream_id}, which is over")
 
     def _check_not_idle(self, stream_id: int, what: str) -> None:
-        if stream_id > self._last_id and self._drain is not _Drain.FINAL:
+        if stream_id > self.last_id and not self.departure.is_final:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"{what} for stream {stream_id}, which has not begun")
 
     # What calls ask for
@@ -332,13 +305,12 @@ class Connection:
             del self._given_up[next(iter(self._given_up))]
 
     def _remove(self, stream: Stream) -> None:
-        del self._streams[stream.id]
+        del self.streams[stream.id]
         stream.is_over = True
         if stream.unsent is not None:
             self.outbox.forget(stream)
         stream.over()
-        if self._drain is _Drain.FINAL:
-            self._leave_when_quiet()
+        self.departure.stream_ended()
 
     def _spend_reset(self) -> None:
         if not self._resets.spend(self.now):
@@ -346,76 +318,24 @@ class Connection:
 
     # The end
 
-    def drain(self, *, ends_streams: bool) -> None:
-        """Finish what has begun and leave; streaming calls are not waited for if `ends_streams`."""
-        self._drain_ends_streams |= ends_streams
-        if not self.patience.has_greeted:
-            self._leave()
-        elif self._drain is _Drain.FINAL:
-            self._leave_when_quiet()
-        elif self._drain is _Drain.NOT:
-            self._drain = _Drain.ANNOUNCED
-            self.outbox.put(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
-            self.outbox.put(frames.frame(frames.PING, 0, 0, _DRAIN_PING))
-            self._last_calls = self.loop.call_later(_LAST_CALLS_SECONDS, self._take_no_more_calls)
-
-    def _take_no_more_calls(self) -> None:
-        if self._last_calls is not None:
-            self._last_calls.cancel()
-            self._last_calls = None
-        if not self.is_leaving:
-            self._drain = _Drain.FINAL
-            self.outbox.put(frames.goaway(self._last_id, ErrorCode.NO_ERROR))
-            self._leave_when_quiet()
-
-    def _leave_when_quiet(self) -> None:
-        if self._drain_ends_streams and not any(stream.is_unary for stream in self._streams.values()):
-            self._end_calls()
-        if not self._streams:
-            self._leave()
-
-    def _end_calls(self) -> None:
-        for stream in list(self._streams.values()):
-            if not (stream.unsent is not None and stream.unsent.end):
-                self.finish(stream, Code.UNAVAILABLE, SHUTTING_DOWN)
-
-    def cut_off(self) -> None:
-        """End all calls, and leave."""
-        self._end_calls()
-        self._leave()
-
     def fail(self, failure: ConnectionFailure) -> None:
         """The peer has broken the protocol: say how, end everything, and wait a little for it to read that."""
         self._abandon_streams()
-        self.outbox.put(frames.goaway(self._last_id, failure.code, failure.reason))
-        self._leave(lingers=True)
-
-    def _leave(self, *, lingers: bool = False) -> None:
-        if self.is_leaving:
-            return
-        self.is_leaving = True
-        self.patience.leaving_since = self.loop.time()
-        self.outbox.finish()
-        if lingers and self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._transport.resume_reading()
-        else:
-            self._transport.close()
+        self.outbox.put(frames.goaway(self.last_id, failure.code, failure.reason))
+        self.departure.leave(lingers=True)
 
     def abort(self) -> None:
         self._transport.abort()
 
     def lost(self) -> None:
         """The socket is closed."""
-        self.is_leaving = True
-        if self._last_calls is not None:
-            self._last_calls.cancel()
+        self.departure.lost()
         self._abandon_streams()
         self._on_lost(self)
         self.closed.set_result(None)
 
     def _abandon_streams(self) -> None:
-        streams, self._streams = self._streams, {}
+        streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.is_over = True
             self.outbox.forget(stream)
@@ -427,10 +347,10 @@ class Connection:
         """Called every now and then."""
         self.now = now
         buffered = self._transport.get_write_buffer_size()
-        is_waiting = buffered or any(stream.unsent is not None for stream in self._streams.values())
+        is_waiting = buffered or any(stream.unsent is not None for stream in self.streams.values())
         verdict = self.patience.verdict(
             now,
-            has_streams=bool(self._streams),
+            has_streams=bool(self.streams),
             is_mid_frame=is_mid_frame,
             taken=self.outbox.written - buffered if is_waiting else None,
         )
@@ -439,13 +359,13 @@ class Connection:
         elif verdict is Verdict.PING:
             self.outbox.put(frames.frame(frames.PING, 0, 0, _KEEPALIVE_PING))
         elif verdict is Verdict.RETIRE:
-            self.drain(ends_streams=False)
+            self.departure.drain(ends_streams=False)
         elif verdict is Verdict.CUT_OFF:
-            self.cut_off()
+            self.departure.cut_off()
         self._end_stalled_requests()
 
     def _end_stalled_requests(self) -> None:
         patience = self.limits.stall_timeout
-        for stream in list(self._streams.values()):
+        for stream in list(self.streams.values()):
             if stream.is_unary and not stream.request_ended and self.now - stream.heard_at >= patience:
                 self.finish(stream, Code.ABORTED, f"The request stood still for {patience:g} seconds")

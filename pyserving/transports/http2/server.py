@@ -105,10 +105,10 @@ class Http2Server:
         for server in self._servers:
             server.close()
         for wire in tuple(self.wires):
-            wire.connection.drain(ends_streams=True)
+            wire.connection.departure.drain(ends_streams=True)
         await self._all_closed(grace_seconds)
         for wire in tuple(self.wires):
-            wire.connection.cut_off()
+            wire.connection.departure.cut_off()
         await self._all_closed(_LAST_WORDS_SECONDS)
         for wire in tuple(self.wires):
             wire.connection.abort()
@@ -145,7 +145,7 @@ class Http2Server:
 
     def _opened(self, wire: Wire) -> None:
         if self._is_stopping:  # accepted just before the listeners were closed
-            wire.connection.drain(ends_streams=True)
+            wire.connection.departure.drain(ends_streams=True)
         elif self._sweep_timer is None:
             self._sweep_later()
 

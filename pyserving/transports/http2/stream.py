@@ -7,6 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pyserving.messages import Buffer
+from pyserving.transports.http2.limits import Limits
+from pyserving.transports.http2.message_reader import MessageReader
 from pyserving.transports.http2.request_head import RequestHead
 
 if TYPE_CHECKING:
@@ -102,3 +104,9 @@ class Unsent:
                 self._pieces[0] = view[size:]
                 size = 0
         return taken
+
+
+def window_for(limits: Limits, reader: MessageReader | None) -> int:
+    """Wide once the length of a message is known to need it."""
+    missing = reader.missing if reader is not None else 0
+    return max(limits.stream_window, min(missing, limits.large_stream_window))

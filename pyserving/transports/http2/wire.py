@@ -86,7 +86,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self.connection
-        if connection.is_leaving:
+        if connection.departure.is_leaving:
             return  # only so that the peer is not told of a reset before it has read our GOAWAY
         end = len(self._leftover) + nbytes
         connection.now = connection.patience.heard_at = connection.loop.time()
@@ -99,7 +99,7 @@ class Wire(asyncio.BufferedProtocol):
             self._leftover = b""
             connection.fail(failure)
         connection.outbox.flush()
-        if connection.outbox.unsent > connection.limits.max_unsent and not connection.is_leaving:
+        if connection.outbox.unsent > connection.limits.max_unsent and not connection.departure.is_leaving:
             self._is_reading = False
             self._transport.pause_reading()
 
@@ -117,7 +117,7 @@ class Wire(asyncio.BufferedProtocol):
         while True:
             if self._data_left or self._padding_left:
                 i = self._go_on_with_data(i, end)
-            if end - i < frames.HEAD_BYTES or connection.is_leaving:
+            if end - i < frames.HEAD_BYTES or connection.departure.is_leaving:
                 return i
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(buffer, i)
             size = high << 8 | low
