@@ -42,8 +42,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pyserving import protos
-from pyserving.codec import tensor_proto
+from pyserving import protos  # noqa: E402
+from pyserving.codec import tensor_proto  # noqa: E402
 
 STATUSES = {"OK"}
 """Required of every request; no other is allowed."""

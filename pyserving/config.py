@@ -118,6 +118,14 @@ def session_config(options: Options) -> bytes:
     return config.SerializeToString()
 
 
+def model_warmup_options(options: Options) -> protos.ModelWarmupOptions:
+    """How warm-up files are replayed."""
+    warmup_options = protos.ModelWarmupOptions()
+    if options.num_request_iterations_for_warmup > 0:
+        warmup_options.num_request_iterations.value = options.num_request_iterations_for_warmup
+    return warmup_options
+
+
 def _parallelism(options: Options) -> tuple[int, int]:
     """Threads within an op and between ops; 0: TensorFlow chooses."""
     intra, inter = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism

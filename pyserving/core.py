@@ -22,8 +22,8 @@ class SessionRun:
     runtime_micros: float
 
 
-class Core(Protocol):
-    """ServerCore, or a fake of it. Deadlines are in `loop.time()` seconds; None waits for ever."""
+class InferenceCore(Protocol):
+    """The part of a core that answers requests. Deadlines are in `loop.time()` seconds; None waits for ever."""
 
     async def predict(
         self,
@@ -32,8 +32,12 @@ class Core(Protocol):
         output_filter: Sequence[str] = (),
         *,
         deadline: float | None = None,
+        take_in_worker: bool = False,
     ) -> Prediction:
-        """Run a signature; `inputs` by alias are taken only once model, signature and names are found right."""
+        """Run a signature; `inputs` by alias are taken only once model, signature and names are found right.
+
+        `take_in_worker`: taking them out is work that must not be done on the loop.
+        """
         ...
 
     def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:
@@ -50,6 +54,10 @@ class Core(Protocol):
     ) -> SessionRun:
         """Run by graph tensor names. Called in the same loop turn as `signatures`, it sees the same version."""
         ...
+
+
+class Core(InferenceCore, Protocol):
+    """ServerCore, or a fake of it."""
 
     def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
         """The serialized tensorflow.serving.SignatureDefMap, as the model has it."""

@@ -11,13 +11,14 @@ from typing import Generic, TypeVar
 from pyserving.errors import ServingError, error_for
 from pyserving.executors.executor import Executor
 from pyserving.types import AspiredVersion, ServableId
+from pyserving.warmup import WarmupReport, no_warmup
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadAttempt:
-    """What the metrics want to know of a load."""
+    """What the metrics want to know of a load, warm-up not included: TensorFlow's loader knows nothing of that."""
 
     has_succeeded: bool
     micros: float
@@ -31,12 +32,16 @@ class ServableLoader(Generic[S]):
         version: AspiredVersion,
         open_executor: Callable[[str], Executor],
         make_servable: Callable[[ServableId, Executor], S],
+        warm_up: Callable[[str, S, WarmupReport], None] = no_warmup,
     ) -> None:
+        """`warm_up(path, servable, report)` may refuse the servable by raising."""
         self._version = version
         self._open_executor = open_executor
         self._make_servable = make_servable
+        self._warm_up = warm_up
         self._executor: Executor | None = None
         self._attempts: deque[LoadAttempt] = deque()
+        self._warmups: deque[WarmupReport] = deque()
 
     @property
     def path(self) -> str:
@@ -48,21 +53,30 @@ class ServableLoader(Generic[S]):
         while self._attempts:
             yield self._attempts.popleft()
 
+    def take_warmups(self) -> Iterator[WarmupReport]:
+        """What the warm-ups that have ended since this was last asked have to tell the metrics."""
+        while self._warmups:
+            yield self._warmups.popleft()
+
     def load(self) -> S:
         """Raises the ServingError of whichever step failed; it holds nothing of the model, so it may be kept."""
-        began = perf_counter()
-        has_succeeded = False
         try:
-            servable = self._load()
-            has_succeeded = True
-            return servable
+            return self._warmed(self._load())
         except ServingError as error:
             failure = error_for(error.code, error.message)
-        finally:
-            self._attempts.append(LoadAttempt(has_succeeded, (perf_counter() - began) * 1e6))
         raise failure  # outside of the clause, or it would keep the first error, whose traceback holds the whole model
 
     def _load(self) -> S:
+        began = perf_counter()
+        has_succeeded = False
+        try:
+            servable = self._make()
+            has_succeeded = True
+            return servable
+        finally:
+            self._attempts.append(LoadAttempt(has_succeeded, (perf_counter() - began) * 1e6))
+
+    def _make(self) -> S:
         executor = self._open_executor(self._version.path)
         try:
             servable = self._make_servable(self._version.id, executor)
@@ -70,6 +84,17 @@ class ServableLoader(Generic[S]):
             executor.close()
             raise
         self._executor = executor
+        return servable
+
+    def _warmed(self, servable: S) -> S:
+        report = WarmupReport()
+        try:
+            self._warm_up(self._version.path, servable, report)
+        except BaseException:
+            self.unload()
+            raise
+        finally:
+            self._warmups.append(report)
         return servable
 
     def unload(self) -> None:

@@ -47,6 +47,10 @@ def run(argv: Sequence[str]) -> int:
     except ServingError as error:
         print(f"Failed to start server. Error: {error.status}", flush=True)
         return _FAILED
+    except Exception as error:  # nothing that a flag or a file can bring about, but the line is what supervisors read
+        _log.exception("The server broke down")
+        print(f"Failed to start server. Error: INTERNAL: {type(error).__name__}: {error}", flush=True)
+        return _FAILED
 
 
 async def _serve(settings: Options, given: frozenset[str]) -> int:

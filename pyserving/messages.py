@@ -6,6 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+
+def reserve_nothing(size: int) -> None:
+    """Where nobody counts."""
+
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -16,6 +21,9 @@ class CallContext:
     deadline: float | None = None
     """In `loop.time()` seconds; None: the client waits as long as it takes."""
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+    reserve: Callable[[int], None] = reserve_nothing
+    """Counts bytes of memory that the call is about to take beside its body, until it is answered; ResourceExhausted
+    when the server has no more to give."""
 
 
 @dataclass(frozen=True, slots=True)

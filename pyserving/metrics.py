@@ -19,6 +19,8 @@ from pyserving.errors import ServingError
 
 MAX_CELLS = 10_000
 """Label values come from clients too (the name of a model nobody has): what comes after that many shares one cell."""
+MAX_STRANGERS = 100
+MAX_STRANGER_LENGTH = 128
 OTHER = "(other)"
 """What every label of that shared cell says."""
 
@@ -73,6 +75,11 @@ class Histogram:
         # As TensorFlow's histograms, and unlike Prometheus's own: a value that equals a limit is in the next bucket.
         self.counts[bisect_right(self.limits, value)] += 1
         self.sum += value
+
+    def merge(self, other: Histogram) -> None:
+        """Add all that `other` holds, whose limits are the same."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
 
     def samples(self, name: str, labels: str) -> Iterator[str]:
         start = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
@@ -167,7 +174,10 @@ def page(families: Iterable[Family[Any]]) -> str:
     return "".join(f"{line}\n" for family in in_order for line in family.lines())
 
 
-_MICROS = exponential(10, 1.8, 33)
+MICROS = exponential(10, 1.8, 33)
+"""Bucket limits of TensorFlow Serving's latencies."""
+EXAMPLES = exponential(1, 2, 15)
+"""Bucket limits of examples in a request."""
 
 
 class Metrics:
@@ -177,21 +187,21 @@ class Metrics:
         """`clock` gives nanoseconds."""
         self.clock = clock
         self._families: dict[str, Family[Any]] = {}
+        self._models: set[str] = set()
+        self._strangers: set[str] = set()
 
         # TensorFlow Serving's: the eleven that exist from the start of its process.
         self.request_count = self._counter("/tensorflow/serving/request_count", "model_name", "status")
         self.request_latency = self._histogram(
-            "/tensorflow/serving/request_latency", _MICROS, "model_name", "API", "entrypoint"
+            "/tensorflow/serving/request_latency", MICROS, "model_name", "API", "entrypoint"
         )
         self.runtime_latency = self._histogram(
-            "/tensorflow/serving/runtime_latency", _MICROS, "model_name", "API", "runtime"
+            "/tensorflow/serving/runtime_latency", MICROS, "model_name", "API", "runtime"
         )
-        self.request_example_counts = self._histogram(
-            "/tensorflow/serving/request_example_counts", exponential(1, 2, 15), "model"
-        )
+        self.request_example_counts = self._histogram("/tensorflow/serving/request_example_counts", EXAMPLES, "model")
         self.request_example_count_total = self._counter("/tensorflow/serving/request_example_count_total", "model")
         self.model_warmup_latency = self._histogram(
-            "/tensorflow/serving/model_warmup_latency", _MICROS, "model_path", "status"
+            "/tensorflow/serving/model_warmup_latency", MICROS, "model_path", "status"
         )
         self.model_warmup_records_read = self._counter(
             "/tensorflow/serving/model_warmup_records_read", "model_path", "status"
@@ -212,7 +222,7 @@ class Metrics:
 
         # Ours.
         self.request_duration = self._histogram(
-            "/pyserving/request_duration_micros", _MICROS, "model", "version", "signature", "status"
+            "/pyserving/request_duration_micros", MICROS, "model", "version", "signature", "status"
         )
         self.requests_in_flight = self._gauge("/pyserving/requests_in_flight")
         self.bytes_in_flight = self._gauge("/pyserving/bytes_in_flight")
@@ -225,6 +235,24 @@ class Metrics:
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
+
+    def model_label(self, name: str) -> str:
+        """The label value for a name that a client sent.
+
+        Models that serve or once did have their own. Of names that nobody has, the first MAX_STRANGERS do, if they are
+        no longer than a name is; what clients make up beyond that shares one.
+        """
+        if name in self._models or name in self._strangers:
+            return name
+        if len(self._strangers) >= MAX_STRANGERS or len(name) > MAX_STRANGER_LENGTH:
+            return OTHER
+        self._strangers.add(name)
+        return name
+
+    def know_model(self, name: str) -> None:
+        """A model of this server: its name is a label value whatever clients made up before."""
+        self._models.add(name)
+        self._strangers.discard(name)
 
     def request(self, model_name: str, api: str, entrypoint: str) -> Request:
         """Count and time one request: `with metrics.request("m", "Predict", "GRPC") as request: ...`."""
@@ -284,12 +312,13 @@ class Request:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         metrics = self._metrics
+        name = metrics.model_label(self.model_name)
         micros = (metrics.clock() - self._started) // 1000
         status = _status_name(error)
-        metrics.request_count.labels(self.model_name, status).increment()
+        metrics.request_count.labels(name, status).increment()
         if error is None:
-            metrics.request_latency.labels(self.model_name, self.api, self.entrypoint).add(micros)
-        model = self.model_name if self.version else ""
+            metrics.request_latency.labels(name, self.api, self.entrypoint).add(micros)
+        model = name if self.version else ""
         metrics.request_duration.labels(model, self.version, self.signature_name, status).add(micros)
 
 

@@ -56,7 +56,7 @@ def _validate_names(models: Collection[protos.ModelConfig]) -> None:
 
 def _validate_base_paths(models: Collection[protos.ModelConfig]) -> None:
     for model in models:
-        if not is_absolute(model.base_path):
+        if "\0" in model.base_path or not is_absolute(model.base_path):
             raise InvalidArgument(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -33,6 +34,7 @@ from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
 from pyserving.transports.http1.server import HttpServer
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
+from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
+        self._has_http_open = False
         self._grpc: GrpcioServer | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
@@ -69,20 +72,22 @@ class ModelServer:
         self._session_config = config.session_config(settings)
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
-        loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
-        unloading = await enter(Workers("unload", settings.num_unload_threads or 1))
-        running = await enter(Workers("run", 4 * schedulable_cpus()))
+        cpus = schedulable_cpus()
+        loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
+        unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
+        running = await enter(Workers("run", 4 * cpus))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning))
         core = ServerCore(manager, self.monitor, source)
-        if settings.rest_api_port:
+        if self._has_http():
             await enter(self._http_server(core))
-            _log.info("Exporting HTTP/REST API at:localhost:%d ...", settings.rest_api_port)
+            self._has_http_open = True
+            _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core)
-        self._grpc = await enter(self._grpc_server(core))
+        self._grpc = await enter(self._grpc_server(core, running))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -157,7 +162,7 @@ class ModelServer:
         )
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        loader = ServableLoader(version, self._open_executor, partial(self._servable, running))
+        loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
         self._loaders[version.id] = loader
         return loader
 
@@ -172,14 +177,29 @@ class ModelServer:
 
     def _servable(self, running: Workers, servable_id: ServableId, executor: Executor) -> Servable:
         """In a loading thread."""
-        return Servable(
+        servable = Servable(
             servable_id,
             executor,
             DirectSession(executor, running, self._count_run),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
+        # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
+        # no collection: a model's objects go when they are let go of.
+        gc.collect()
+        gc.freeze()
+        return servable
 
-    def _grpc_server(self, core: ServerCore) -> GrpcioServer:
+    def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
+        settings = self._settings
+        if not settings.enable_model_warmup:
+            return no_warmup
+        return Warmup(
+            config.model_warmup_options(settings),
+            max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
+            enable_signature_method_name_check=settings.enable_signature_method_name_check,
+        )
+
+    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -187,6 +207,7 @@ class ModelServer:
             max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
             enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
+            offload=running.submit,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}
@@ -211,11 +232,18 @@ class ModelServer:
             calls.set(calls_in_flight)
             size.set(bytes_in_flight)
 
+        def shed(reason: str) -> None:
+            self.metrics.rejected.labels(reason).increment()
+
         if "grpc_max_threads" in self._given and settings.grpc_max_threads < max_calls:
             return Admission(
-                settings.grpc_max_threads, max_bytes, too_many_calls=THREADPOOL_EXHAUSTED, observer=observe
+                settings.grpc_max_threads,
+                max_bytes,
+                too_many_calls=THREADPOOL_EXHAUSTED,
+                observer=observe,
+                on_shed=shed,
             )
-        return Admission(max_calls, max_bytes, observer=observe)
+        return Admission(max_calls, max_bytes, observer=observe, on_shed=shed)
 
     def _http_server(self, core: ServerCore) -> HttpServer:
         settings = self._settings
@@ -231,6 +259,7 @@ class ModelServer:
 
     def _count_state(self, state: ServableState) -> None:
         name, version = state.id.name, str(state.id.version)
+        self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
         if state.health is not None:
             self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
@@ -241,6 +270,8 @@ class ModelServer:
             status = "success" if attempt.has_succeeded else "fail"
             self.metrics.load_attempt_count.labels(loader.path, status).increment()
             self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
+        for warmup in loader.take_warmups():
+            warmup.count_into(self.metrics)
         if state.manager_state is ManagerState.END:
             del self._loaders[state.id]
 
@@ -253,12 +284,24 @@ class ModelServer:
         self.metrics.listing_problems.labels(name).increment()
         self.monitor.recheck()
 
+    def _has_http(self) -> bool:
+        settings = self._settings
+        if settings.rest_api_port and settings.rest_api_port == settings.port:
+            _log.error(
+                "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "
+                "Skipped exporting HTTP/REST API."
+            )
+            return False
+        return settings.rest_api_port != 0
+
     def _say_what_runs(self, core: ServerCore) -> None:
         """The lines that scripts wait for, and one for people on each model."""
         for address in _grpc_addresses(self._settings):
             kind, _, path = address.partition(":")
             place = f"UNIX socket {path}" if kind == "unix" else address
             _log.info("Running gRPC ModelServer at %s ...", place)
+        if self._has_http_open:
+            _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
 

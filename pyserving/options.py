@@ -110,7 +110,12 @@ class Options:
     enable_signature_method_name_check: bool = _bool(
         False, "Refuse requests to a signature whose method_name is made for another RPC"
     )
-    remove_unused_fields_from_bundle_metagraph: bool = _bool(True, "Keep only signatures of a loaded model's MetaGraph")
+    remove_unused_fields_from_bundle_metagraph: bool = _bool(
+        True,
+        "Keep only signatures of a loaded model's MetaGraph",
+        _NOT_APPLICABLE,
+        reason="nothing else is ever kept",
+    )
     enable_serialization_as_tensor_content: bool = _bool(
         False, "Answer Predict with tensor_content rather than typed value fields"
     )
@@ -119,8 +124,8 @@ class Options:
     )
 
     # Loading
-    num_load_threads: int = _int32(0, "Threads that load versions. 0: one after the other")
-    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: one after the other")
+    num_load_threads: int = _int32(0, "Threads that load versions. 0: eight, or one for each CPU where there are more")
+    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: as for loading")
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
     load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
     file_system_poll_wait_seconds: int = _int32(
@@ -129,8 +134,8 @@ class Options:
     flush_filesystem_caches: bool = _bool(
         True, "Empty the caches of remote file systems once models are loaded", _NOT_YET
     )
-    enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests", _NOT_YET)
-    num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once", _NOT_YET)
+    enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests")
+    num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once")
 
     # Running
     tensorflow_session_parallelism: int = _int64(
@@ -144,8 +149,12 @@ class Options:
     per_process_gpu_memory_fraction: float = _float(
         0.0, "Part of a GPU's memory, from 0 to 1, taken at start-up. 0: taken as it is needed"
     )
-    xla_cpu_compilation_enabled: bool = _bool(False, "XLA on CPUs; works without the flag, too")
-    xla_gpu_compilation_enabled: bool = _bool(False, "XLA on GPUs; works without the flag, too")
+    xla_cpu_compilation_enabled: bool = _bool(
+        False, "XLA on CPUs", _NOT_APPLICABLE, reason="graphs that ask for XLA get it without the flag"
+    )
+    xla_gpu_compilation_enabled: bool = _bool(
+        False, "XLA on GPUs", _NOT_APPLICABLE, reason="graphs that ask for XLA get it without the flag"
+    )
     mixed_precision: str = _string("", "`bfloat16`: let oneDNN compute in bfloat16 where it may", _NOT_YET)
     thread_pool_factory_config_file: str = _string("", "Text-format ThreadPoolFactoryConfig", _NOT_YET)
     skip_initialize_tpu: bool = _bool(
@@ -388,13 +397,21 @@ def _validate_ours(options: Options) -> None:
         value = getattr(options, name)
         if not value >= least:  # so written that nan is refused, too
             raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
+    for name in ("port", "rest_api_port"):
+        if (value := getattr(options, name)) > _LAST_PORT:
+            raise InvalidArgument(f"--{name} must be {_LAST_PORT} or less; was {value}")
     for name, choices in {"log_format": LOG_FORMATS, "log_level": LOG_LEVELS}.items():
         value = getattr(options, name)
         if value not in choices:
             raise InvalidArgument(f"--{name} must be one of {', '.join(choices)}; was {value!r}")
 
 
+_LAST_PORT = 65535
 _LEAST: Mapping[str, int] = {
+    "port": 0,
+    "rest_api_port": 0,
+    "num_load_threads": 0,
+    "num_unload_threads": 0,
     "grpc_max_threads": 1,
     "shutdown_grace_seconds": 0,
     "incomplete_version_timeout_seconds": 0,
@@ -402,6 +419,16 @@ _LEAST: Mapping[str, int] = {
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,
 }
+
+
+_TRANSITION_THREADS = 8
+"""More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
+and must not keep other models waiting."""
+
+
+def transition_threads(wished: int, cpus: int) -> int:
+    """What `--num_load_threads` or `--num_unload_threads` comes to."""
+    return wished or max(_TRANSITION_THREADS, cpus)
 
 
 def startup_warning(given: Collection[str]) -> str | None:

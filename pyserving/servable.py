@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from pyserving.errors import FailedPrecondition, Internal, InvalidArgument, ServingError
 from pyserving.executors.executor import Executor
-from pyserving.lifecycle.manager import ServableHandle
-from pyserving.session import DirectSession
+from pyserving.session import Handle, Session
 from pyserving.signature import (
     CLASSIFY_METHOD_NAME,
     DEFAULT_SIGNATURE_NAME,
@@ -57,7 +58,7 @@ class Servable:
         self,
         servable_id: ServableId,
         executor: Executor,
-        session: DirectSession,
+        session: Session,
         *,
         enable_signature_method_name_check: bool = False,
     ) -> None:
@@ -72,21 +73,31 @@ class Servable:
             with suppress(ServingError):
                 session.plan(signature.feeds, signature.fetches)
 
+    def in_calling_thread(self, observe: Callable[[float], None]) -> Servable:
+        """This version for its loading thread alone: all its runs are made there and then, after the same checks.
+
+        `observe(micros)` hears of each. Handles and deadlines are not read, and coroutines never wait.
+        """
+        twin = copy(self)
+        twin._session = self._session.in_calling_thread(observe)
+        return twin
+
     async def predict(
         self,
-        handle: ServableHandle,
+        handle: Handle | None,
         signature_name: str,
         inputs: Mapping[str, np.ndarray],
         output_filter: Sequence[str],
         deadline: float | None,
+        take_in_worker: bool = False,
     ) -> Prediction:
         """Names are checked before the first tensor is taken out of `inputs`. As predict_util.cc."""
         signature = self._signature(signature_name)
         _check_input_names(signature.definition, inputs)
-        arrays = [
-            inputs[alias] if alias in inputs else signature.definition.defaults[alias]
-            for alias in signature.input_aliases
-        ]
+        if take_in_worker:
+            arrays = await self._session.offload(partial(_taken, signature, inputs))
+        else:
+            arrays = _taken(signature, inputs)
         if output_filter:
             aliases = _checked_output_filter(signature.definition, output_filter)
             fetches = tuple(signature.definition.outputs[alias].name for alias in aliases)
@@ -99,7 +110,7 @@ class Servable:
 
     async def run(
         self,
-        handle: ServableHandle,
+        handle: Handle | None,
         feeds: Mapping[str, np.ndarray],
         fetches: Sequence[str],
         deadline: float | None,
@@ -122,6 +133,11 @@ class Servable:
                 f"{{{', '.join(_PREDICTABLE)}}}. Was: {signature.definition.method_name}"
             )
         return signature
+
+
+def _taken(signature: _Signature, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    defaults = signature.definition.defaults
+    return [inputs[alias] if alias in inputs else defaults[alias] for alias in signature.input_aliases]
 
 
 def _listed(names: Collection[str]) -> str:

@@ -75,12 +75,13 @@ class ServerCore:
         output_filter: Sequence[str] = (),
         *,
         deadline: float | None = None,
+        take_in_worker: bool = False,
     ) -> Prediction:
         """Run a signature; `inputs` by alias are taken only once model, signature and names are found right."""
         handle = self._handle(spec)
         with handle as servable:
             prediction: Prediction = await servable.predict(
-                handle, spec.signature_name, inputs, output_filter, deadline
+                handle, spec.signature_name, inputs, output_filter, deadline, take_in_worker
             )
             return prediction
 

@@ -1,4 +1,7 @@
-"""An executor made awaitable: a request is a run in a thread, with a deadline that is kept whatever the run does."""
+"""An executor made awaitable: a request is a run in a thread, with a deadline that is kept whatever the run does.
+
+Warm-up asks for the same runs in the thread it is in already.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ import numpy as np
 from pyserving.errors import DeadlineExceeded, ServingError, error_for
 from pyserving.executors.execution_plan import Choice, ExecutionPlan
 from pyserving.executors.executor import Executor
-from pyserving.workers import Job, Workers
+from pyserving.workers import Job, Share, Workers
 
-__all__ = ["TIMED_OUT", "DirectSession", "ExecutionPlan", "Handle", "RunResult"]
+__all__ = ["TIMED_OUT", "CallingThreadSession", "DirectSession", "ExecutionPlan", "Handle", "RunResult", "Session"]
 
 _T = TypeVar("_T")
 
@@ -38,12 +41,31 @@ class RunResult(NamedTuple):
     runtime_micros: float
 
 
+class Session(Protocol):
+    """What a Servable asks of a session."""
+
+    def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan: ...
+
+    async def subset_plan(
+        self, feeds: tuple[str, ...], fetches: tuple[str, ...], handle: Handle | None, deadline: float | None
+    ) -> ExecutionPlan: ...
+
+    async def run(
+        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], handle: Handle | None, deadline: float | None
+    ) -> RunResult: ...
+
+    async def offload(self, function: Callable[[], _T]) -> _T: ...
+
+    def in_calling_thread(self, observe: Callable[[float], None]) -> Session:
+        """The same plans, run where they are asked for. `observe(micros)` hears of each run, failed ones included."""
+
+
 _Tensors: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 _Planned: TypeAlias = ExecutionPlan | ServingError
 
 
 class DirectSession:
-    """Runs each request by itself, as soon as a worker is free."""
+    """Runs each request by itself, as soon as a worker is free. One model holds three quarters of them at most."""
 
     SUBSET_PLANS = 128
     """Kept of those that no signature has; a callable for each costs memory in TensorFlow."""
@@ -55,6 +77,7 @@ class DirectSession:
         self._observe = observe
         self._executor = executor
         self._workers = workers
+        self._share = Share(workers, max(1, workers.threads * 3 // 4))
         self._plans: dict[_Tensors, _Planned] = {}
         self._subsets: OrderedDict[_Tensors, _Planned] = OrderedDict()
         self._making: dict[_Tensors, Job[_Planned]] = {}
@@ -101,10 +124,33 @@ class DirectSession:
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded(TIMED_OUT)
         run = _Run(plan.choice(arrays), arrays, self._observe)
-        job = self._workers.submit(run)
+        job = self._share.submit(run)
         job.on_over = run.over
         run.held = handle.copy() if handle is not None else None
-        return await _by(deadline, job.future)
+        try:
+            return await _by(deadline, job.future)
+        finally:
+            if not job.is_over:
+                self._share.give_up(job)
+
+    async def offload(self, function: Callable[[], _T]) -> _T:
+        """Run a function that has nothing to do with the model in a worker: work too long for the loop."""
+        return await self._workers.submit(function)
+
+    def in_calling_thread(
+        self, observe: Callable[[float], None], batch_sizes: Sequence[int] = ()
+    ) -> CallingThreadSession:
+        """For the loading thread, while nobody else has this session. Each run is made with so many rows as well."""
+        return CallingThreadSession(self, observe, batch_sizes)
+
+    def subset_plan_here(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan:
+        """Like `subset_plan`, made in the calling thread: the loading thread, while nobody else has this session."""
+        tensors = (feeds, fetches)
+        planned = self._plans.get(tensors) or self._subsets.get(tensors)
+        if planned is None:
+            planned = self._make(feeds, fetches)
+            self._keep_subset(tensors, planned)
+        return _plan_or_raise(planned)
 
     def _making_of(self, tensors: _Tensors, handle: Handle | None) -> Job[_Planned]:
         if tensors not in self._making:
@@ -125,9 +171,73 @@ class DirectSession:
         if held is not None:
             held.close()
         if job.future.exception() is None:
-            self._subsets[tensors] = job.future.result()
-            if len(self._subsets) > self.SUBSET_PLANS:
-                self._subsets.popitem(last=False)
+            self._keep_subset(tensors, job.future.result())
+
+    def _keep_subset(self, tensors: _Tensors, planned: _Planned) -> None:
+        self._subsets[tensors] = planned
+        if len(self._subsets) > self.SUBSET_PLANS:
+            self._subsets.popitem(last=False)
+
+
+class CallingThreadSession:
+    """A session's runs, one after another in the thread that asks for them; its coroutines never wait.
+
+    The plans, and what is measured of their ways, are the session's own, so that requests find them ready. They live
+    on the loop; but as long as only the loading thread has the servable, they are that thread's alone.
+    """
+
+    def __init__(self, session: DirectSession, observe: Callable[[float], None], batch_sizes: Sequence[int]) -> None:
+        self._session = session
+        self._observe = observe
+        self._batch_sizes = batch_sizes
+
+    def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan:
+        """The session's."""
+        return self._session.plan(feeds, fetches)
+
+    async def subset_plan(
+        self,
+        feeds: tuple[str, ...],
+        fetches: tuple[str, ...],
+        handle: Handle | None = None,
+        deadline: float | None = None,
+    ) -> ExecutionPlan:
+        """The session's. A deadline is not kept."""
+        return self._session.subset_plan_here(feeds, fetches)
+
+    async def run(
+        self,
+        plan: ExecutionPlan,
+        arrays: Sequence[np.ndarray],
+        handle: Handle | None = None,
+        deadline: float | None = None,
+    ) -> RunResult:
+        """Raises like a DirectSession's, but that a deadline is not kept."""
+        plan.check_dtypes(arrays)
+        result = self._run(plan, arrays)
+        for size in self._batch_sizes:
+            if _rows(arrays):
+                self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
+        return result
+
+    async def offload(self, function: Callable[[], _T]) -> _T:
+        return function()
+
+    def in_calling_thread(self, observe: Callable[[float], None]) -> CallingThreadSession:
+        return CallingThreadSession(self._session, observe, self._batch_sizes)
+
+    def _run(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray]) -> RunResult:
+        run = _Run(plan.choice(arrays), arrays, self._observe)
+        try:
+            return run()
+        finally:
+            run.over()
+
+
+def _rows(arrays: Sequence[np.ndarray]) -> int:
+    """Of all arrays; 0 for those that no batch could take up: scalars, no arrays, no rows, or not as many in each."""
+    rows = {len(array) if array.ndim else 0 for array in arrays}
+    return rows.pop() if len(rows) == 1 else 0
 
 
 def _plan_or_raise(planned: _Planned) -> ExecutionPlan:

@@ -22,7 +22,7 @@ class Job(Generic[_T]):
     it has not yet; one that runs is let run to its end, and its result is dropped.
     """
 
-    __slots__ = ("_args", "_error", "_function", "_result", "future", "on_over")
+    __slots__ = ("_args", "_error", "_function", "_result", "future", "is_over", "is_started", "on_over", "share")
 
     def __init__(self, function: Callable[..., _T], args: tuple[Any, ...], future: asyncio.Future[_T]) -> None:
         self._function = function
@@ -30,6 +30,11 @@ class Job(Generic[_T]):
         self._result: _T | None = None
         self._error: Exception | None = None
         self.future = future
+        self.is_started = False
+        """A thread has taken it up. Set in that thread."""
+        self.is_over = False
+        """No thread is in it any more, nor will be. Set on the loop."""
+        self.share: Share | None = None
         self.on_over: Callable[[], None] | None = None
         """Called on the loop once no thread is in the function any more, whether anybody still waits or not."""
 
@@ -40,6 +45,7 @@ class Job(Generic[_T]):
         """In the thread."""
         if self.future.done():
             return
+        self.is_started = True
         try:
             self._result = self._function(*self._args)
         except BaseException as error:  # the loop side raises it where the job is awaited
@@ -48,6 +54,7 @@ class Job(Generic[_T]):
 
     def land(self) -> None:
         """On the loop."""
+        self.is_over = True
         result, error = self._result, self._error
         del self._function, self._args, self._result, self._error  # a job that is kept keeps no array and no model
         if not self.future.done():
@@ -75,6 +82,8 @@ class Workers:
     The flag that says a landing is on its way is safe because of the GIL; nothing else is shared.
     """
 
+    MAX_STAND_INS = 64
+
     def __init__(self, name: str, threads: int) -> None:
         if threads < 1:
             raise ValueError(f"Workers {name!r} need at least one thread; was {threads}")
@@ -84,6 +93,7 @@ class Workers:
         self._landing = False
         self._open = False
         self._unfinished = 0
+        self._stand_ins = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True) for i in range(threads)]
@@ -100,19 +110,40 @@ class Workers:
     ) -> None:
         """Let what was submitted finish, then end the threads."""
         self._open = False
-        await self._idle.wait()
-        for _ in self._threads:
+        await self.idle()
+        for _ in range(len(self._threads) + self._stand_ins):
             self._jobs.put(None)
 
     def submit(self, function: Callable[..., _T], *args: Any) -> Job[_T]:
         """Queue `function(*args)` for a thread. Call on the loop."""
+        job = Job(function, args, asyncio.get_running_loop().create_future())
+        self.enqueue(job)
+        return job
+
+    def enqueue(self, job: Job[Any]) -> None:
+        """Queue a job that was made before."""
         if not self._open:
             raise RuntimeError(f"Workers {self.name!r} are closed")
-        job = Job(function, args, self._loop.create_future())
         self._unfinished += 1
         self._idle.clear()
         self._jobs.put(job)
-        return job
+
+    def add_stand_in(self) -> bool:
+        """One more thread, in the place of one that does not come back; False when there are MAX_STAND_INS already."""
+        if self._stand_ins >= self.MAX_STAND_INS:
+            return False
+        self._stand_ins += 1
+        threading.Thread(target=self._work, name=f"{self.name}-stand-in-{self._stand_ins}", daemon=True).start()
+        return True
+
+    def remove_stand_in(self) -> None:
+        """The thread came back after all; one of them goes."""
+        self._stand_ins -= 1
+        self._jobs.put(None)
+
+    async def idle(self) -> None:
+        """Returns when no job is left."""
+        await self._idle.wait()
 
     @property
     def unfinished(self) -> int:
@@ -145,5 +176,65 @@ class Workers:
                 job.land()
             except Exception:  # one job's observer must not keep the others from landing
                 _log.exception("A result could not be handed over")
+            if job.share is not None:
+                job.share.over(job)
         if not self._unfinished:
             self._idle.set()
+
+
+class Share:
+    """One owner's part of some Workers: `limit` jobs at once, so that slow ones leave threads to other owners.
+
+    What exceeds the limit waits here. A job that nobody waits for any more and a thread is still in does not count:
+    a thread cannot be stopped, so another stands in for it until it comes back.
+    """
+
+    def __init__(self, workers: Workers, limit: int) -> None:
+        self._workers = workers
+        self._limit = limit
+        self._running = 0
+        self._waiting: dict[Job[Any], None] = {}  # in order; a dict, so that one that is given up leaves at once
+        self._given_up: set[Job[Any]] = set()
+
+    @property
+    def given_up(self) -> int:
+        """Jobs that nobody waits for and that threads are still in."""
+        return len(self._given_up)
+
+    def submit(self, function: Callable[..., _T], *args: Any) -> Job[_T]:
+        """Queue `function(*args)`. Call on the loop."""
+        job = Job(function, args, asyncio.get_running_loop().create_future())
+        job.share = self
+        if self._running < self._limit:
+            self._start(job)
+        else:
+            self._waiting[job] = None
+        return job
+
+    def give_up(self, job: Job[Any]) -> None:
+        """Nobody waits for `job` any more; its future is settled."""
+        if job in self._waiting:
+            del self._waiting[job]
+            job.land()
+        elif job.is_started and not job.is_over and self._workers.add_stand_in():
+            self._given_up.add(job)
+            self._next()
+
+    def over(self, job: Job[Any]) -> None:
+        """The job has landed."""
+        if job in self._given_up:
+            self._given_up.remove(job)
+            self._workers.remove_stand_in()
+        else:
+            self._next()
+
+    def _start(self, job: Job[Any]) -> None:
+        self._running += 1
+        self._workers.enqueue(job)
+
+    def _next(self) -> None:
+        self._running -= 1
+        if self._waiting:
+            job = next(iter(self._waiting))
+            del self._waiting[job]
+            self._start(job)

@@ -39,6 +39,7 @@ class FakeCore:
         output_filter: Sequence[str] = (),
         *,
         deadline: float | None = None,
+        take_in_worker: bool = False,
     ) -> Prediction:
         servable_id, signatures = self.signatures(spec)
         self.deadlines.append(deadline)

@@ -7,9 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 
 from pyserving import protos
-from pyserving.config import model_server_config, monitoring_path, read_text_proto, session_config
+from pyserving.config import (
+    model_server_config,
+    model_warmup_options,
+    monitoring_path,
+    read_text_proto,
+    session_config,
+)
 from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, ServingError
 from pyserving.model_config import is_absolute, validate_model_server_config
 from pyserving.options import Options
@@ -323,3 +330,14 @@ def test_session_config_file_is_kept_but_for_what_flags_decide(file):
 def test_thread_count_that_no_session_can_have_is_refused():
     with pytest.raises(InvalidArgument, match="Too many threads for a session: 4294967296 within an op"):
         session(tensorflow_session_parallelism=2**32)
+
+
+@pytest.mark.parametrize(("flag", "text"), [(-1, ""), (0, ""), (1, "num_request_iterations { value: 1 }")])
+def test_iterations_of_warm_up_are_set_by_a_positive_flag(flag, text):
+    options = model_warmup_options(Options(num_request_iterations_for_warmup=flag))
+    assert text_format.MessageToString(options, as_one_line=True) == text
+
+
+def test_a_base_path_with_a_nul_is_refused():
+    with pytest.raises(InvalidArgument, match="to have an absolute path or URI"):
+        validate_model_server_config(models({"name": "m", "base_path": "/mod\0els"}))

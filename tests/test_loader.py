@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from pyserving.errors import InvalidArgument, NotFound
+from pyserving.errors import DataLoss, InvalidArgument, NotFound
 from pyserving.executors.executor import Executor, Plan
 from pyserving.loader import ServableLoader
 from pyserving.signature import SignatureDef
 from pyserving.types import AspiredVersion, ServableId
+from pyserving.warmup import WarmupReport
 
 VERSION = AspiredVersion(ServableId("m", 3), "/models/m/003")
 
@@ -87,6 +88,52 @@ def test_executor_is_closed_when_no_servable_can_be_made_of_it():
     assert opener.opened[0].closed == 1
     loader.unload()
     assert opener.opened[0].closed == 1
+
+
+def test_servable_is_warmed_up_before_it_is_handed_over():
+    opener = Opener()
+    warmed = []
+
+    def warm_up(path: str, servable: tuple[ServableId, Executor], report: WarmupReport) -> None:
+        warmed.append((path, servable))
+        report.add_run(12.0)
+
+    loader = ServableLoader(VERSION, opener, servable, warm_up)
+    made = loader.load()
+    assert warmed == [("/models/m/003", made)]
+    assert [warmup.runs for warmup in loader.take_warmups()] == [1]
+
+
+def test_failed_warm_up_fails_the_load_which_may_be_tried_again():
+    opener = Opener()
+    failures = [DataLoss("no requests")]
+
+    def warm_up(path: str, servable: tuple[ServableId, Executor], report: WarmupReport) -> None:
+        report.add_run(12.0)
+        if failures:
+            raise failures.pop()
+
+    loader = ServableLoader(VERSION, opener, servable, warm_up)
+    with pytest.raises(DataLoss, match="no requests"):
+        loader.load()
+    assert opener.opened[0].closed == 1
+    assert loader.load() == (VERSION.id, opener.opened[1])
+    assert not opener.opened[1].closed
+    assert [warmup.runs for warmup in loader.take_warmups()] == [1, 1]
+    assert [attempt.has_succeeded for attempt in loader.take_attempts()] == [True, True], "TensorFlow's part of it"
+
+
+def test_error_of_a_failed_warm_up_may_be_kept_without_keeping_the_model():
+    opener = Opener()
+
+    def warm_up(path: str, servable: tuple[ServableId, Executor], report: WarmupReport) -> None:
+        raise InvalidArgument("no such input")
+
+    with pytest.raises(InvalidArgument, match="no such input") as raised:
+        ServableLoader(VERSION, opener, servable, warm_up).load()
+    executor = weakref.ref(opener.opened.pop())
+    assert raised.value.__traceback__ is not None
+    assert executor() is None
 
 
 def test_error_of_a_failed_load_may_be_kept_without_keeping_the_model():

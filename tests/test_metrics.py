@@ -216,3 +216,33 @@ def test_every_family_is_documented_with_its_labels(metrics):
     assert documented == {
         (family.name.replace("/", ":"), family.kind, ", ".join(family.label_names) or "-") for family in families
     }
+
+
+def test_histograms_of_the_same_limits_merge():
+    mine, theirs = Histogram((1, 2, 4)), Histogram((1, 2, 4))
+    for value in (0.5, 2, 100):
+        mine.add(value)
+    theirs.add(3)
+    mine.merge(theirs)
+    assert mine.counts == [1, 0, 2, 1]
+    assert mine.sum == 105.5
+    with pytest.raises(ValueError, match="zip"):
+        mine.merge(Histogram((1, 2)))
+
+
+def test_names_that_clients_make_up_do_not_grow_the_page():
+    metrics = Metrics()
+    metrics.know_model("mine")
+    for number in range(1000):
+        with pytest.raises(NotFound), metrics.request(f"made up {number}", "Predict", "GRPC"):
+            raise NotFound("no such model")
+    with pytest.raises(NotFound), metrics.request("long" * 1_000_000, "Predict", "GRPC"):
+        raise NotFound("no such model")
+    metrics.know_model("new")
+    for name in ("mine", "new"):
+        with metrics.request(name, "Predict", "GRPC"):
+            pass
+        assert metrics.request_count.labels(name, "OK").value == 1
+    assert metrics.request_count.labels("made up 5", "NOT_FOUND").value == 1
+    assert metrics.request_count.labels("(other)", "NOT_FOUND").value == 901
+    assert len(page([metrics.request_count])) < 20_000

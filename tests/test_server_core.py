@@ -241,6 +241,7 @@ async def test_status_is_newest_first_and_per_version(bench: Bench) -> None:
 async def test_a_run_by_tensor_names_uses_the_version_it_is_told(bench: Bench) -> None:
     bench.source.storage = {"m": [1, 2]}
     await bench.core.reload_config(config("m"))
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [1, 2])
     servable_id, signatures = bench.core.signatures(ModelSpec("m", 1))
     assert servable_id == ServableId("m", 1)
     run = await bench.core.run(servable_id, {"x:0": X}, [signatures["serving_default"].outputs["y"].name])

@@ -50,6 +50,8 @@ class AddingExecutor:
         self.before_plan: Callable[[], None] = lambda: None
         self.planned: list[tuple[str, ...]] = []
         self.runs = 0
+        self.shapes: list[tuple[int, ...]] = []
+        """Of the first array of each run."""
 
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
         self.before_plan()
@@ -62,6 +64,7 @@ class AddingExecutor:
         def run(*arrays: np.ndarray) -> list[np.ndarray]:
             self.before_run()
             self.runs += 1
+            self.shapes.append(arrays[0].shape)
             return [arrays[0] + number for number in added]
 
         return Plan(feeds, fetches, (DataType.DT_FLOAT,) * len(feeds), (Way("pool", run), Way("caller", run)))
@@ -128,7 +131,7 @@ def in_an_hour() -> float:
 
 async def finished(workers: Workers) -> None:
     """Returns when the jobs submitted so far have landed."""
-    await workers.submit(lambda: None)
+    await workers.idle()
 
 
 async def test_outputs_come_in_the_order_of_the_fetches_with_the_time_they_took(session):
@@ -265,13 +268,13 @@ async def test_closed_workers_leave_no_handle_open(executor):
 
 
 def test_plan_of_a_signature_is_made_once(executor):
-    session = DirectSession(executor, workers=None)
+    session = DirectSession(executor, Workers("run", 1))
     assert session.plan(("x:0",), ("1:0",)) is session.plan(("x:0",), ("1:0",))
     assert executor.planned == [("1:0",)]
 
 
 def test_plan_that_cannot_be_made_keeps_its_error(executor):
-    session = DirectSession(executor, workers=None)
+    session = DirectSession(executor, Workers("run", 1))
     errors = [plan_error(session) for _ in range(2)]
     assert [str(error) for error in errors] == ["Unknown tensor in ('no:0',)"] * 2
     assert errors[0] is not errors[1]
@@ -328,3 +331,44 @@ async def test_planning_a_subset_holds_the_version_and_keeps_the_deadline(sessio
     assert handle.open_handles == []
     await session.subset_plan(("x:0",), ("1:0",), None, None)
     assert executor.planned == [("1:0",)]
+
+
+async def test_calling_thread_runs_what_it_asks_for_and_hears_of_it(executor):
+    session = DirectSession(executor, Workers("run", 1))
+    micros = []
+    here = session.in_calling_thread(micros.append)
+    result = await here.run(here.plan(("x:0",), ("1:0",)), [X])
+    assert result.outputs[0].tolist() == [2, 3]
+    assert micros == [result.runtime_micros]
+    with pytest.raises(InvalidArgument, match="to be float but double is provided"):
+        await here.run(here.plan(("x:0",), ("1:0",)), [X.astype(np.float64)])
+    assert executor.runs == 1
+
+
+async def test_calling_thread_shares_the_plans_of_its_session(session, executor, plan):
+    here = session.in_calling_thread(lambda micros: None)
+    subset = await here.subset_plan(("x:0",), ("3:0",))
+    assert await session.subset_plan(("x:0",), ("3:0",), None, None) is subset
+    assert await here.subset_plan(("x:0",), ("1:0",)) is plan
+    for _ in range(12):
+        await here.run(plan, [X])
+    assert plan.choices[2] in {"pool", "caller"}
+    assert executor.planned == [("1:0",), ("3:0",)]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "run"),
+    [
+        ([(2, 3)], [(2, 3), (1, 3), (4, 3)]),
+        ([(2, 3), (2,)], [(2, 3), (1, 3), (4, 3)]),
+        ([(2, 3), (1, 3)], [(2, 3)]),
+        ([(0, 3)], [(0, 3)]),
+        ([()], [()]),
+    ],
+)
+async def test_calling_thread_runs_what_can_be_batched_in_each_batch_size_too(executor, shapes, run):
+    here = DirectSession(executor, Workers("run", 1)).in_calling_thread(lambda micros: None, batch_sizes=(1, 4))
+    plan = here.plan(tuple(f"x{number}:0" for number in range(len(shapes))), ("1:0",))
+    result = await here.run(plan, [np.zeros(shape, np.float32) for shape in shapes])
+    assert executor.shapes == run
+    assert result.outputs[0].shape == shapes[0]

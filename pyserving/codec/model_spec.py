@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pyserving import protos
 from pyserving.types import ModelSpec, ServableId
 
@@ -15,6 +17,19 @@ def decode(proto: protos.ModelSpec) -> ModelSpec:
         version_label=proto.version_label if choice == "version_label" else None,
         signature_name=proto.signature_name,
     )
+
+
+def from_wire(wire: bytes) -> ModelSpec:
+    """The same from a serialized ModelSpec; those that keep coming are read once."""
+    return _kept(wire) if len(wire) <= _MAX_KEPT_BYTES else decode(protos.ModelSpec.FromString(wire))
+
+
+_MAX_KEPT_BYTES = 512
+
+
+@lru_cache(maxsize=1024)
+def _kept(wire: bytes) -> ModelSpec:
+    return decode(protos.ModelSpec.FromString(wire))
 
 
 def encode_into(proto: protos.ModelSpec, servable_id: ServableId, signature_name: str = "") -> None:

@@ -11,10 +11,12 @@ import numpy as np
 
 from pyserving import protos
 from pyserving.errors import InvalidArgument
-from pyserving.signature import DataType, data_type_of
+from pyserving.signature import DataType
 
 MAX_DIMENSIONS = 254
 """Of a TensorShape in C++."""
+_NUMPY_MAX_DIMENSIONS = 32
+"""Of the oldest NumPy; later ones go to 64."""
 DEFAULT_MAX_BYTES = 1 << 30
 """A few bytes can declare any shape; arrays beyond this are refused before memory is taken."""
 
@@ -41,6 +43,7 @@ _HALF = _Field("half_val", np.dtype(np.int32))
 _UINT32 = _Field("uint32_val", np.dtype(np.uint32))
 _UINT64 = _Field("uint64_val", np.dtype(np.uint64))
 _FLOAT8 = _Field("float8_val", np.dtype(np.uint8), b"\x92\x01")  # one bytes value, not repeated
+_BYTES_PER_STRING = 32
 _CONTENT_TAG = b"\x22"
 
 
@@ -48,6 +51,7 @@ _CONTENT_TAG = b"\x22"
 class _Layout:
     """How elements of one data type lie in a typed field."""
 
+    data_type: DataType
     dtype: np.dtype
     field: _Field
     carrier: np.dtype
@@ -57,7 +61,7 @@ class _Layout:
 def _layout(data_type: DataType, field: _Field, carrier: type | None = None) -> tuple[int, _Layout]:
     dtype = data_type.numpy
     assert dtype is not None  # only types that arrays can hold stand below
-    return int(data_type), _Layout(dtype, field, np.dtype(carrier) if carrier else field.entry)
+    return int(data_type), _Layout(data_type, dtype, field, np.dtype(carrier) if carrier else field.entry)
 
 
 _LAYOUTS: dict[int, _Layout] = dict(
@@ -95,6 +99,11 @@ _LAYOUTS: dict[int, _Layout] = dict(
     ]
 )
 
+_LAYOUTS_BY_DTYPE = {layout.dtype: layout for layout in _LAYOUTS.values()}
+
+WIRE_TAGS = frozenset({_CONTENT_TAG, *(layout.field.tag for layout in _LAYOUTS.values() if layout.field.tag)})
+"""Tags of the fields that can hold, on the wire, an array's own bytes."""
+
 _NARROW = {DataType.DT_INT4, DataType.DT_UINT4, DataType.DT_INT2, DataType.DT_UINT2}
 """One to a byte, whose upper bits mean nothing."""
 
@@ -107,18 +116,47 @@ def decode(tensor: protos.TensorProto, *, max_bytes: int = DEFAULT_MAX_BYTES) ->
     non-array dtype, a negative dimension, content of another length), for arrays larger than `max_bytes`, and for
     shapes that NumPy has not (it ends at 64 dimensions, 32 before NumPy 2).
     """
+    layout, shape = _layout_and_shape(tensor, max_bytes)
+    count = prod(shape)
+    if count == 0:
+        return np.empty(shape, layout.dtype)
+    content = tensor.tensor_content
+    if content:
+        return _from_content(content, layout, count).reshape(shape)
+    return _from_field(tensor, layout, count, max_bytes).reshape(shape)
+
+
+def _element_bytes(layout: _Layout) -> int:
+    """What an element takes here and, for a string, again in TensorFlow, where an empty one is 24 bytes."""
+    return _BYTES_PER_STRING if layout.field is _STRING else layout.dtype.itemsize
+
+
+def elements_as_they_lie(
+    tensor: protos.TensorProto, tag: bytes, size: int, max_bytes: int
+) -> tuple[np.dtype, tuple[int, ...]] | None:
+    """The dtype and shape of the array that `size` bytes on the wire already are, or None when they must be decoded.
+
+    The bytes are those of the field with `tag`, one of WIRE_TAGS, and `tensor` is all else. Booleans may still be bytes
+    that are neither true nor false.
+    """
+    try:
+        layout, shape = _layout_and_shape(tensor, max_bytes)
+    except ValueError:
+        return None
+    is_field_of_dtype = tag in (_CONTENT_TAG, layout.field.tag) and not layout.dtype.hasobject
+    if not is_field_of_dtype or size != prod(shape) * layout.dtype.itemsize or len(shape) > _NUMPY_MAX_DIMENSIONS:
+        return None
+    return layout.dtype, tuple(shape)
+
+
+def _layout_and_shape(tensor: protos.TensorProto, max_bytes: int) -> tuple[_Layout, list[int]]:
     layout = _LAYOUTS.get(tensor.dtype)
     if layout is None:
         raise ValueError(f"no array has dtype {tensor.dtype}")
     shape = _shape(tensor.tensor_shape)
-    count = prod(shape)
-    if count * layout.dtype.itemsize > max_bytes:
+    if prod(shape) * _element_bytes(layout) > max_bytes:
         raise ValueError(f"shape {shape} takes more than {max_bytes} bytes")
-    if count == 0:
-        return np.empty(shape, layout.dtype)
-    content = tensor.tensor_content
-    values = _from_content(content, layout, count) if content else _from_field(tensor, layout, count, max_bytes)
-    return values.reshape(shape)
+    return layout, shape
 
 
 def _shape(proto: protos.TensorShapeProto) -> list[int]:
@@ -207,11 +245,8 @@ def encode_into(array: np.ndarray, tensor: protos.TensorProto, *, as_content: bo
     (strings: their lengths as varints, then their bytes). The shape is always there. ValueError for an array that
     TensorFlow has no type for; object arrays must hold bytes.
     """
-    data_type = data_type_of(array)
-    if data_type is DataType.DT_INVALID:
-        raise ValueError(f"TensorFlow has no type for arrays of {array.dtype}")
-    tensor.MergeFromString(_dtype_and_shape(data_type, array.shape))
-    layout = _LAYOUTS[data_type]
+    layout = _layout_of(array.dtype)
+    tensor.MergeFromString(dtype_and_shape(array.dtype, array.shape))
     elements = array.ravel()
     if layout.field is _STRING:
         _put_strings(elements.tolist(), tensor, as_content)
@@ -220,34 +255,53 @@ def encode_into(array: np.ndarray, tensor: protos.TensorProto, *, as_content: bo
     elif layout.field.tag:
         _merge_bytes(tensor, layout.field.tag, elements)
     else:
-        entries = elements.astype(layout.carrier) if data_type in _NARROW else elements.view(layout.carrier)
+        is_narrow = layout.data_type in _NARROW
+        entries = elements.astype(layout.carrier) if is_narrow else elements.view(layout.carrier)
         getattr(tensor, layout.field.name).extend(entries.tolist())
 
 
+def elements_tag(dtype: np.dtype, *, as_content: bool = False) -> bytes | None:
+    """The tag of the field that `encode_into` fills with the array's own bytes; None when it writes them otherwise.
+
+    ValueError for an array type that TensorFlow has no type for.
+    """
+    field = _layout_of(dtype).field
+    if field is _STRING:
+        return None
+    return _CONTENT_TAG if as_content else field.tag or None
+
+
 @lru_cache(maxsize=1024)
-def _dtype_and_shape(data_type: DataType, shape: tuple[int, ...]) -> bytes:
+def dtype_and_shape(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     """A serialized TensorProto of these alone: answers of a model have few shapes."""
-    tensor = protos.TensorProto(dtype=data_type)
+    tensor = protos.TensorProto(dtype=_layout_of(dtype).data_type)
     tensor.tensor_shape.SetInParent()
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
     return tensor.SerializeToString()
 
 
+def _layout_of(dtype: np.dtype) -> _Layout:
+    try:
+        return _LAYOUTS_BY_DTYPE[dtype]
+    except KeyError:
+        raise ValueError(f"TensorFlow has no type for arrays of {dtype}") from None
+
+
 def _merge_bytes(tensor: protos.TensorProto, tag: bytes, elements: np.ndarray) -> None:
     """Set a length-delimited field to the elements' bytes, without a Python object for each."""
     payload = elements.view(np.uint8).data
-    tensor.MergeFromString(b"".join((tag, _encoded_varint(payload.nbytes), payload)))
+    tensor.MergeFromString(b"".join((tag, encoded_varint(payload.nbytes), payload)))
 
 
 def _put_strings(strings: list[bytes], tensor: protos.TensorProto, as_content: bool) -> None:
     if as_content:
-        tensor.tensor_content = b"".join([*(_encoded_varint(len(string)) for string in strings), *strings])
+        tensor.tensor_content = b"".join([*(encoded_varint(len(string)) for string in strings), *strings])
     else:
         tensor.string_val.extend(strings)
 
 
-def _encoded_varint(value: int) -> bytes:
+def encoded_varint(value: int) -> bytes:
     groups = bytearray()
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)
@@ -256,10 +310,22 @@ def _encoded_varint(value: int) -> bytes:
     return bytes(groups)
 
 
+def _expanded_bytes(tensor: protos.TensorProto, max_bytes: int) -> int:
+    try:
+        layout, shape = _layout_and_shape(tensor, max_bytes)
+    except ValueError:
+        return 0
+    return prod(shape) * _element_bytes(layout)
+
+
 class TensorProtoInputs(Mapping[str, np.ndarray]):
     """The inputs of a PredictRequest, decoded when they are asked for: names are checked before any value is."""
 
-    def __init__(self, inputs: Mapping[str, protos.TensorProto], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, protos.TensorProto],
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
         self._inputs = inputs
         self._max_bytes = max_bytes
 
@@ -272,6 +338,10 @@ class TensorProtoInputs(Mapping[str, np.ndarray]):
             return decode(tensor, max_bytes=self._max_bytes)
         except ValueError as error:
             raise InvalidArgument(f"tensor parsing error: {alias}") from error
+
+    def num_expanded_bytes(self) -> int:
+        """Roughly what the arrays of all inputs take together; those that are going to be refused count nothing."""
+        return sum(_expanded_bytes(tensor, self._max_bytes) for tensor in self._inputs.values())
 
     def __contains__(self, alias: object) -> bool:
         return alias in self._inputs

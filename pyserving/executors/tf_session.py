@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import config_pb2
 from pyserving.errors import Cancelled, Internal, InvalidArgument, ServingError, error_for
 from pyserving.executors import c_session, python_session, saved_model
 from pyserving.executors.executor import Plan, Way
+from pyserving.machine import give_back_free_memory
 from pyserving.signature import SignatureDef
 
 _log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class TfSessionExecutor:
         for made in self._callables:
             made.close()
         self._session.close()
+        give_back_free_memory()
 
 
 class _Callable:
@@ -116,6 +118,9 @@ class _Callable:
             values = self._call(*arrays)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow's Python cannot read the sentence of its own C++, which quotes a request's bytes.
+            raise InvalidArgument(error.object.decode("utf-8", "replace")) from None
         except (TypeError, ValueError) as error:
             raise InvalidArgument(str(error)) from error
         for index, convert in self._conversions:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pyserving import protos
 from pyserving.codec import model_spec
+from pyserving.codec.message import parse
 from pyserving.core import Core
 from pyserving.errors import InvalidArgument
-from pyserving.frontends.prediction_service import parse
 from pyserving.messages import Buffer, CallContext, Method
 from pyserving.metrics import Metrics
 

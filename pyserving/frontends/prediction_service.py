@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from pyserving import protos
-from pyserving.codec import model_spec
-from pyserving.codec.tensor_proto import TensorProtoInputs, encode_into
+from pyserving.codec import model_spec, predict_response
+from pyserving.codec.message import parse
+from pyserving.codec.predict_wire import PredictDecoder
+from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
 from pyserving.core import Core
-from pyserving.errors import Internal, InvalidArgument
+from pyserving.errors import InvalidArgument
 from pyserving.inference.classify import classify
 from pyserving.inference.multi_inference import multi_inference
 from pyserving.inference.regress import regress
 from pyserving.messages import Buffer, CallContext, Method
 from pyserving.metrics import Metrics
+from pyserving.types import Prediction
 
 SERVICE = "tensorflow.serving.PredictionService"
 _SIGNATURE_DEF = "signature_def"
 _RUNTIME = "TF1"
 """The `runtime` label TensorFlow Serving gives a session run."""
 
-MessageT = TypeVar("MessageT", bound=Message)
+
+OFFLOAD_BYTES = 1 << 20
+"""Tensors from here on are not decoded and encoded on the loop, where everybody else would wait for them."""
 
 
-def parse(message_class: Callable[[], MessageT], body: Buffer) -> MessageT:
-    """The request message. Bytes that are none are INTERNAL, as gRPC answers them before a handler sees them."""
-    message = message_class()
-    try:
-        message.ParseFromString(body if isinstance(body, bytes) else bytes(body))
-    except DecodeError as error:
-        raise Internal(f"Failed to parse the request as {message.DESCRIPTOR.full_name}: {error}") from None
-    return message
+async def _here(function: Callable[[], bytes]) -> bytes:
+    return function()
 
 
-@dataclass(frozen=True, slots=True)
 class PredictionService:
     """The five methods of the service."""
 
-    core: Core
-    metrics: Metrics
-    max_expanded_tensor_bytes: int = 1 << 30
-    """A request tensor that would take more is refused before memory is."""
-    enable_serialization_as_tensor_content: bool = False
-    enable_signature_method_name_check: bool = False
+    def __init__(
+        self,
+        core: Core,
+        metrics: Metrics,
+        *,
+        max_expanded_tensor_bytes: int = DEFAULT_MAX_BYTES,
+        enable_serialization_as_tensor_content: bool = False,
+        enable_signature_method_name_check: bool = False,
+        offload: Callable[[Callable[[], bytes]], Awaitable[bytes]] = _here,
+    ) -> None:
+        """A request tensor that would take more than `max_expanded_tensor_bytes` is refused before memory is.
+
+        `offload` runs a function in a worker: the encoding of large answers.
+        """
+        self._offload = offload
+        self._core = core
+        self._metrics = metrics
+        self._as_content = enable_serialization_as_tensor_content
+        self._check_method_name = enable_signature_method_name_check
+        self._decoder = PredictDecoder(max_expanded_tensor_bytes)
 
     def methods(self) -> Mapping[str, Method]:
         """Full method path to method."""
@@ -59,24 +71,38 @@ class PredictionService:
         }
 
     async def predict(self, body: Buffer, call: CallContext) -> bytes:
-        request = parse(protos.PredictRequest, body)
-        name = request.model_spec.name
-        with self.metrics.request(name, "Predict", "GRPC") as counted:
-            spec = model_spec.decode(_required_spec(request))
-            prediction = await self.core.predict(
-                spec,
-                TensorProtoInputs(request.inputs, self.max_expanded_tensor_bytes),
+        request = self._decoder.decode(body)
+        name = request.model_spec.name if request.model_spec else ""
+        with self._metrics.request(name, "Predict", "GRPC") as counted:
+            if request.model_spec is None:
+                raise _missing_spec()
+            if is_heavy := request.num_expanded_bytes >= OFFLOAD_BYTES:
+                call.reserve(request.num_expanded_bytes)  # a few bytes can declare as much as the limit allows
+            prediction = await self._core.predict(
+                request.model_spec,
+                request.inputs,
                 request.output_filter,
                 deadline=call.deadline,
+                take_in_worker=is_heavy,
             )
             self._observe_run(name, "Predict", prediction.runtime_micros)
             counted.version = str(prediction.servable_id.version)
             counted.signature_name = prediction.signature_name
-            response = protos.PredictResponse()
-            for alias, array in prediction.outputs.items():
-                encode_into(array, response.outputs[alias], as_content=self.enable_serialization_as_tensor_content)
-            model_spec.encode_into(response.model_spec, prediction.servable_id, prediction.signature_name)
-            return response.SerializeToString()
+            return await self._encoded(prediction, call)
+
+    async def _encoded(self, prediction: Prediction, call: CallContext) -> bytes:
+        encode = partial(
+            predict_response.encode,
+            prediction.servable_id,
+            prediction.signature_name,
+            prediction.outputs,
+            as_content=self._as_content,
+        )
+        size = sum(array.nbytes for array in prediction.outputs.values())
+        if size < OFFLOAD_BYTES:
+            return encode()
+        call.reserve(2 * size)  # the arrays, and the bytes made of them
+        return await self._offload(encode)
 
     async def classify(self, body: Buffer, call: CallContext) -> bytes:
         return await self._infer(classify, "Classify", body, call)
@@ -87,15 +113,15 @@ class PredictionService:
     async def _infer(self, inference: Any, api: str, body: Buffer, call: CallContext) -> bytes:
         request = parse(protos.SerializedExampleRequest, body)
         name = request.model_spec.name
-        with self.metrics.request(name, api, "GRPC") as counted:
+        with self._metrics.request(name, api, "GRPC") as counted:
             _required_spec(request)
             answer = await inference(
-                self.core,
+                self._core,
                 request,
-                check_method_name=self.enable_signature_method_name_check,
+                check_method_name=self._check_method_name,
                 deadline=call.deadline,
+                on_run=partial(self._observe_run, name, api),
             )
-            self._observe_run(name, api, answer.runtime_micros)
             counted.version = str(answer.response.model_spec.version.value)
             counted.signature_name = answer.response.model_spec.signature_name
             return _serialized(answer.response)
@@ -105,13 +131,13 @@ class PredictionService:
         name = request.tasks[0].model_spec.name if request.tasks else ""
 
         def count_examples(num_examples: int) -> None:
-            self.metrics.request_example_counts.labels(name).add(num_examples)
-            self.metrics.request_example_count_total.labels(name).increment(num_examples)
+            self._metrics.request_example_counts.labels(name).add(num_examples)
+            self._metrics.request_example_count_total.labels(name).increment(num_examples)
 
         answer = await multi_inference(
-            self.core,
+            self._core,
             request,
-            check_method_name=self.enable_signature_method_name_check,
+            check_method_name=self._check_method_name,
             deadline=call.deadline,
             on_examples=count_examples,
         )
@@ -125,7 +151,7 @@ class PredictionService:
         for field in request.metadata_field:
             if field != _SIGNATURE_DEF:
                 raise InvalidArgument(f"Metadata field {field} is not supported")
-        servable_id, signature_def_map = self.core.metadata(spec)
+        servable_id, signature_def_map = self._core.metadata(spec)
         response = protos.GetModelMetadataResponse()
         model_spec.encode_into(response.model_spec, servable_id)
         metadata = response.metadata[_SIGNATURE_DEF]
@@ -134,7 +160,7 @@ class PredictionService:
         return response.SerializeToString(deterministic=True)
 
     def _observe_run(self, model_name: str, api: str, micros: float) -> None:
-        self.metrics.runtime_latency.labels(model_name, api, _RUNTIME).add(micros)
+        self._metrics.runtime_latency.labels(model_name, api, _RUNTIME).add(micros)
 
 
 def _serialized(response: Message) -> bytes:
@@ -143,6 +169,10 @@ def _serialized(response: Message) -> bytes:
 
 def _required_spec(request: Any) -> protos.ModelSpec:
     if not request.HasField("model_spec"):
-        raise InvalidArgument("Missing ModelSpec")
+        raise _missing_spec()
     spec: protos.ModelSpec = request.model_spec
     return spec
+
+
+def _missing_spec() -> InvalidArgument:
+    return InvalidArgument("Missing ModelSpec")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pyserving import protos
 from pyserving.codec import model_spec
 from pyserving.codec.examples import serialized_examples
-from pyserving.core import Core
+from pyserving.core import InferenceCore
 from pyserving.errors import InvalidArgument, Unimplemented
 from pyserving.inference import classify, regress
 from pyserving.inference.example_model import INPUTS, ExampleAnswer
@@ -41,7 +41,7 @@ def _checked_signatures(
 
 
 async def multi_inference(
-    core: Core,
+    core: InferenceCore,
     request: protos.SerializedMultiInferenceRequest,
     *,
     check_method_name: bool = False,

@@ -21,14 +21,17 @@ class Admission:
         *,
         too_many_calls: str | None = None,
         observer: Callable[[int, int], None] | None = None,
+        on_shed: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """`too_many_calls`: the sentence for a call over `max_calls`. `observer(calls, bytes)` is told every change."""
+        """`too_many_calls`: the sentence for a call over `max_calls`. `observer(calls, bytes)` is told every change,
+        `on_shed(reason)` of every refusal: `calls` or `bytes`."""
         self._max_calls = max_calls
         self._max_bytes = max_bytes
         self._too_many_calls = too_many_calls or (
             f"Too many calls in flight: the limit is {max_calls} (--max_inflight_calls)"
         )
         self._observer = observer
+        self._on_shed = on_shed
         self._calls = 0
         self._bytes = 0
         self._idle = asyncio.Event()
@@ -47,20 +50,30 @@ class Admission:
     def enter(self, size: int) -> None:
         """Count a call with a body of `size` bytes in; every `enter` that does not raise is followed by one `leave`."""
         if self._calls >= self._max_calls:
+            self._on_shed("calls")
             raise ResourceExhausted(self._too_many_calls)
-        if self._bytes + size > self._max_bytes:
-            raise ResourceExhausted(
-                f"Too many bytes in flight: {self._bytes} and {size} more exceed the limit of {self._max_bytes}"
-                " (--max_inflight_bytes)"
-            )
+        self._check_bytes(size)
         self._count(1, size)
 
     def leave(self, size: int) -> None:
         self._count(-1, -size)
 
+    def grow(self, size: int) -> None:
+        """Count `size` more bytes for a call that is in; they leave with it."""
+        self._check_bytes(size)
+        self._count(0, size)
+
     async def idle(self) -> None:
         """Return when no admitted call is left."""
         await self._idle.wait()
+
+    def _check_bytes(self, size: int) -> None:
+        if self._bytes + size > self._max_bytes:
+            self._on_shed("bytes")
+            raise ResourceExhausted(
+                f"Too many bytes in flight: {self._bytes} and {size} more exceed the limit of {self._max_bytes}"
+                " (--max_inflight_bytes)"
+            )
 
     def _count(self, calls: int, size: int) -> None:
         self._calls += calls
@@ -71,3 +84,23 @@ class Admission:
             self._idle.clear()
         if self._observer is not None:
             self._observer(self._calls, self._bytes)
+
+
+class Lease:
+    """One admitted call: what it counts for, until it is released."""
+
+    __slots__ = ("_admission", "_size")
+
+    def __init__(self, admission: Admission, size: int) -> None:
+        """ResourceExhausted when a limit is reached."""
+        admission.enter(size)
+        self._admission = admission
+        self._size = size
+
+    def reserve(self, size: int) -> None:
+        """Count further bytes; ResourceExhausted when there are no more to have."""
+        self._admission.grow(size)
+        self._size += size
+
+    def release(self) -> None:
+        self._admission.leave(self._size)

@@ -9,19 +9,20 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import grpc.aio
 
 from pyserving.errors import Code, InvalidArgument, ServingError, Unavailable
-from pyserving.messages import CallContext, Method, StreamMethod
+from pyserving.messages import CallContext, Method, StreamMethod, reserve_nothing
 from pyserving.transports import unix_socket
-from pyserving.transports.admission import Admission
+from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
 
 _log = logging.getLogger(__name__)
 
+_Run: TypeAlias = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 _STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
 _HEALTH = "/grpc.health.v1.Health/"
 _CHANNEL_ARGUMENTS: dict[str, int | str] = {
@@ -130,28 +131,34 @@ class GrpcioServer(grpc.GenericRpcHandler):
     # One call
 
     def _unary_handler(self, path: str, method: Method) -> grpc.RpcMethodHandler:
-        run = method if path.startswith(_HEALTH) else self._admitted(method)
+        run = self._unadmitted(method) if path.startswith(_HEALTH) else self._admitted(method)
 
         async def answer(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
             try:
-                return await run(body, _call_context(context))
+                return await run(body, context)
             except Exception as error:
                 code, message = status_of(error, path)
             return await context.abort(_STATUS_CODES[code], message)
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
-    def _admitted(self, method: Method) -> Callable[[bytes, CallContext], Awaitable[bytes]]:
-        async def run(body: bytes, call: CallContext) -> bytes:
+    def _unadmitted(self, method: Method) -> _Run:
+        async def run(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            return await method(body, _call_context(context))
+
+        return run
+
+    def _admitted(self, method: Method) -> _Run:
+        async def run(body: bytes, context: grpc.aio.ServicerContext) -> bytes:
             if self._stopping:
                 raise _shutting_down()
-            self._admission.enter(len(body))
+            lease = Lease(self._admission, len(body))
             self._calls += 1
             try:
-                return await method(body, call)
+                return await method(body, _call_context(context, lease.reserve))
             finally:
                 self._calls -= 1
-                self._admission.leave(len(body))
+                lease.release()
                 if self._stopping and not self._calls:
                     self._answered.set()
 
@@ -251,6 +258,8 @@ def check_addresses(addresses: Sequence[str]) -> None:
         path = _socket_path(address)
         if path is not None:
             _make_room(path)
+            if problem := unix_socket.problem(path):
+                raise _cannot_listen(problem)
             continue
         host, _, port = address.rpartition(":")
         try:
@@ -259,10 +268,10 @@ def check_addresses(addresses: Sequence[str]) -> None:
             raise _cannot_listen(f"cannot listen on {address}: {error.strerror}") from None
 
 
-def _call_context(context: grpc.aio.ServicerContext) -> CallContext:
+def _call_context(context: grpc.aio.ServicerContext, reserve: Callable[[int], None] = reserve_nothing) -> CallContext:
     remaining = context.time_remaining()
     deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-    return CallContext(deadline, dict(context.invocation_metadata() or ()))
+    return CallContext(deadline, dict(context.invocation_metadata() or ()), reserve)
 
 
 def _serving_task(started: set[asyncio.Task[Any]]) -> asyncio.Task[Any]:

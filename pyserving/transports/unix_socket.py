@@ -10,6 +10,9 @@ from pathlib import Path
 
 from pyserving.errors import AlreadyExists
 
+_LONGEST_PATH = 107
+"""sockaddr_un has 108 bytes, one of them for the end."""
+
 
 def clear(path: str) -> None:
     """Make room for a socket at `path`; AlreadyExists when a server listens there or the file is not a socket.
@@ -26,6 +29,18 @@ def clear(path: str) -> None:
         raise AlreadyExists(f"another server listens on the socket {path}")
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def problem(path: str) -> str | None:
+    """Why no socket can be made at `path`; None when one can."""
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return f"the socket path {path} is longer than {_LONGEST_PATH} bytes"
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        return f"the folder of the socket {path} does not exist"
+    if not os.access(folder, os.W_OK):
+        return f"the folder of the socket {path} cannot be written to"
+    return None
 
 
 def _is_listened_on(path: str) -> bool:

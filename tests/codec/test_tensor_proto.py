@@ -287,3 +287,22 @@ class TestInputs:
         inputs = TensorProtoInputs(self.request_inputs(x=tensor_proto(DataType.DT_FLOAT, (2,))), max_bytes=7)
         with pytest.raises(InvalidArgument, match="tensor parsing error: x"):
             inputs["x"]
+
+
+def test_what_inputs_expand_to_is_told_before_it_is_taken():
+    tensor = protos.TensorProto(dtype=DataType.DT_FLOAT, float_val=[1.0])
+    tensor.tensor_shape.dim.add(size=200_000_000)
+    strings = protos.TensorProto(dtype=DataType.DT_STRING)
+    strings.tensor_shape.dim.add(size=1_000_000)
+    refused = protos.TensorProto(dtype=DataType.DT_FLOAT)
+    refused.tensor_shape.dim.add(size=2**40)
+    inputs = TensorProtoInputs({"a": tensor, "b": strings, "c": refused})
+    assert inputs.num_expanded_bytes() == 800_000_000 + 32_000_000
+
+
+def test_a_string_counts_as_what_tensorflow_takes_for_it():
+    tensor = protos.TensorProto(dtype=DataType.DT_STRING)
+    tensor.tensor_shape.dim.add(size=100)
+    assert decode(tensor, max_bytes=3200).shape == (100,)
+    with pytest.raises(ValueError, match="takes more than 3199 bytes"):
+        decode(tensor, max_bytes=3199)

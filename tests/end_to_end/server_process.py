@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,13 @@ from tensorflow_serving.apis import (
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
 """Generous: a machine may be busy. Nothing waits this long when all is well."""
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now, for what has no UNIX socket."""
+    with socket.create_server(("", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class ServerProcess:

@@ -62,6 +62,12 @@ def test_a_bad_value_is_named() -> None:
             ("--port=0", "--model_base_path=/x"),
             "INVALID_ARGUMENT: At least one of server_options.grpc_port or server_options.grpc_socket_path must be set",
         ),
+        (("--model_base_path=/x", "--port=70000"), "INVALID_ARGUMENT: --port must be 65535 or less; was 70000"),
+        (("--model_base_path=/x", "--rest_api_port=-5"), "INVALID_ARGUMENT: --rest_api_port must be 0 or more; was -5"),
+        (
+            ("--model_base_path=/x", "--port=0", "--grpc_socket_path=/no/such/folder/s"),
+            "INVALID_ARGUMENT: Failed to BuildAndStart gRPC server: the folder of the socket /no/such/folder/s does",
+        ),
         (("--model_base_path=relative",), "INVALID_ARGUMENT: Expected model default to have an absolute path or URI; "),
         (("--model_config_file=/no/such",), "NOT_FOUND: /no/such; No such file or directory"),
         (("--model_base_path=/x", "--ssl_config_file=/x"), "INVALID_ARGUMENT: --ssl_config_file is not supported yet"),
@@ -171,3 +177,13 @@ def test_an_unknown_argument_is_told_and_does_not_keep_it_from_starting(good_and
     with ServerProcess(*flags) as server:
         assert server.wait_for("unknown argument: --no_such_flag=1")
         assert server.wait_for("Flags that change nothing here: --enable_batching (no effect yet)")
+
+
+def test_one_port_for_both_leaves_grpc_alone(good_and_bad: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as probe:
+        port = probe.getsockname()[1]
+    flags = ("--model_name=a", f"--model_base_path={good_and_bad}/a", f"--port={port}", f"--rest_api_port={port}")
+    with ServerProcess(*flags) as server, Client(server) as client:
+        assert server.wait_for("server_options.http_port cannot be same as grpc_port.")
+        (status,) = client.model.GetModelStatus(status_request("a"), timeout=30).model_version_status
+        assert status.state == 30

@@ -164,6 +164,10 @@ def wrong_names() -> Iterator[Case]:
     for wanted, words in ((("z",), "output tensor alias not found in signature: z"), (("y", "y"), "duplicate output")):
         body = predict_request("m", {"x": X}, output_filter=wanted).SerializeToString()
         yield Case(f"outputs {wanted}", PREDICT, body, _INVALID, words)
+    # The model's own sentence quotes the bytes, which need not be text.
+    request = predict_request("m", {"inputs": np.array([b"\xff\xfe no Example"], object)}, "classify_x_to_y")
+    words = "Could not parse example input, value: '"
+    yield Case("bytes that are no Example", PREDICT, request.SerializeToString(), _INVALID, words)
     # The model is looked for before a tensor is looked at.
     request = predict_request("n", {})
     request.inputs["x"].CopyFrom(tensor(dims=[-1]))
@@ -289,3 +293,19 @@ def test_a_wrong_shape_is_accepted_as_tensorflow_serving_does(client: Client) ->
     for x in (np.float32(1.0), np.ones((1, 2), np.float32), np.ones((0,), np.float32)):
         answer = outputs(client.prediction.Predict(predict_request("m", {"x": x}), timeout=60))
         assert answer["y"].shape == np.shape(x)
+
+
+def test_what_few_bytes_declare_is_counted_as_in_flight(tmp_path: Path, exported: Exported) -> None:
+    """At the default limit of a tensor, a server that may hold 300 MB sheds what would take more, and lives."""
+    shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
+    flags = ("--model_name=m", f"--model_base_path={tmp_path}/m", "--max_inflight_bytes=300000000")
+    with ServerProcess(*flags) as server, Client(server) as client:
+        before = rss_bytes(server.process.pid)
+        body = predict_tensor(tensor(dims=[2**28], float_val=[1.0]))
+        method = client.unary_unary(PREDICT, lambda sent: sent, lambda answered: answered)
+        calls = [method.future(body, timeout=60) for _ in range(4)]
+        assert [call.code() for call in calls] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 4
+        assert "--max_inflight_bytes" in calls[0].details()
+        assert rss_bytes(server.process.pid) - before < 256 << 20
+        answer = client.prediction.Predict(predict_request("m", {"x": X}), timeout=60)
+        assert outputs(answer)["y"].tolist() == [2.5, 3.0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,15 +18,9 @@ from pyserving import protos
 from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import example, examples_request, predict_request, status_request
-from tests.end_to_end.server_process import Client, ServerProcess
+from tests.end_to_end.server_process import Client, ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Observed:
@@ -193,7 +186,7 @@ def test_pages_answer_while_models_load(tmp_path: Path, exported: Exported) -> N
     shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
     port = free_port()
     flags = ("--model_name=m", f"--model_base_path={tmp_path}/m", f"--rest_api_port={port}")
-    with ServerProcess(*flags, wait_for="Exporting HTTP/REST API") as server:
+    with ServerProcess(*flags, wait_for="Health, status and metrics pages at port") as server:
 
         def get(path: str) -> tuple[int, Any]:
             try:

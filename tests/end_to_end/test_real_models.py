@@ -87,6 +87,14 @@ def test_guesslang_classifies_what_its_graph_takes_for_text(client: Client) -> N
     assert response.model_spec.signature_name == "classification"
 
 
+def test_guesslang_has_nothing_to_regress_with(client: Client) -> None:
+    request = examples_request("guesslang", [tf.train.Example()], "classification", "regress")
+    with pytest.raises(grpc.RpcError) as raised:
+        client.prediction.Regress(request, timeout=60)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "Expected one output Tensor."
+
+
 def test_deepcut_answers_a_batch_as_it_answers_single_rows(client: Client) -> None:
     random = np.random.default_rng(5)
     chars = random.integers(0, 60, (4, 21)).astype(np.int32)

@@ -269,7 +269,7 @@ def test_closed_model_waits_for_no_collection(exported):
     gc.disable()
     try:
         executor = open_model(exported, models.half_plus_two)
-        direct_session = DirectSession(executor, workers=None)
+        direct_session = DirectSession(executor, Workers("run", 1))
         with pytest.raises(InvalidArgument, match="fed more than once"):
             direct_session.plan(("x:0", "x:0"), ("y:0",))
         kept = [weakref.ref(thing) for thing in (executor, executor._session)]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pyserving.errors import ResourceExhausted
-from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
+from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission, Lease
 
 
 def test_it_sheds_calls_over_the_limit_and_names_the_flag():
@@ -52,3 +52,20 @@ def test_it_tells_its_observer_every_change():
     admission.enter(6)
     admission.leave(5)
     assert seen == [(1, 5), (2, 11), (1, 6)]
+
+
+def test_a_lease_counts_what_it_reserves_until_it_is_released():
+    shed = []
+    admission = Admission(max_calls=2, max_bytes=100, on_shed=shed.append)
+    lease = Lease(admission, 10)
+    lease.reserve(80)
+    assert (admission.calls, admission.bytes) == (1, 90)
+    with pytest.raises(ResourceExhausted, match="--max_inflight_bytes"):
+        lease.reserve(11)
+    second = Lease(admission, 5)
+    with pytest.raises(ResourceExhausted, match="--max_inflight_calls"):
+        Lease(admission, 1)
+    lease.release()
+    second.release()
+    assert (admission.calls, admission.bytes) == (0, 0)
+    assert shed == ["bytes", "calls"]
