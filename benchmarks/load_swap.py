@@ -87,6 +87,7 @@ def export() -> Path:
     folder = Path(tempfile.gettempdir(), "pyserving-benchmark-models")
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import export_models
+
     from tests import models
 
     for name in ("mobilenet_v2", OTHER):
@@ -139,7 +140,7 @@ def tell(**event: Any) -> None:
 
 async def watch_loop() -> None:
     """Tells of every callback that came late by more than `SHOWN_STALL_SECONDS`."""
-    with open("/proc/thread-self/schedstat") as schedstat:
+    with open("/proc/thread-self/schedstat") as schedstat:  # noqa: ASYNC230  # never waits: the kernel's memory
 
         def waited() -> float:
             schedstat.seek(0)

@@ -33,7 +33,11 @@ def read_text_proto(path: str, message_class: type[_Message]) -> _Message:
 
     NOT_FOUND and INVALID_ARGUMENT with the sentences of TensorFlow's file system and of proto_util.h.
     """
-    content = _read(path)
+    return parse_text_proto(read_file(path), path, message_class)
+
+
+def parse_text_proto(content: bytes, path: str, message_class: type[_Message]) -> _Message:
+    """The message that a file's `content` spells; INVALID_ARGUMENT as `read_text_proto` has it."""
     message = message_class()
     try:
         text_format.Parse(content.decode(), message, descriptor_pool=protos.pool)
@@ -44,7 +48,8 @@ def read_text_proto(path: str, message_class: type[_Message]) -> _Message:
     return message
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """What is in a file. An empty one is an error, as one that cannot be read."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:

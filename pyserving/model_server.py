@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from pyserving import config, options
+from pyserving import config, options, protos
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
 from pyserving.frontends import monitoring, reflection, status_pages
@@ -19,17 +19,21 @@ from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
 from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.loader import ServableLoader
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
 from pyserving.metrics import Metrics
 from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.remote_storage import RemoteStorage
+from pyserving.sources.source_router import SourceRouter
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
 from pyserving.transports.http1.server import HttpServer
@@ -41,6 +45,13 @@ _log = logging.getLogger(__name__)
 
 _LEAST_TEARDOWN_SECONDS = 1.0
 """For unloading models once the last call is answered, however much of the grace time that took."""
+
+_REMOTE_QUIET_SECONDS = 5.0
+"""Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_POLICIES: Mapping[str, Policy] = {
+    "availability_preserving": availability_preserving,
+    "resource_preserving": resource_preserving,
+}
 
 
 class ModelServer:
@@ -72,13 +83,19 @@ class ModelServer:
         self._session_config = config.session_config(settings)
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
+        scanning_remote = await enter(Workers("scan-remote", 4))
         cpus = schedulable_cpus()
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
         running = await enter(Workers("run", 4 * cpus))
         manager = await enter(self._manager(loading, unloading, running))
-        source = await enter(self._source(manager, scanning))
-        core = ServerCore(manager, self.monitor, source)
+        source = await enter(self._source(manager, scanning, scanning_remote))
+        core = ServerCore(
+            manager,
+            self.monitor,
+            source,
+            allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
+        )
         if self._has_http():
             await enter(self._http_server(core))
             self._has_http_open = True
@@ -86,11 +103,13 @@ class ModelServer:
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
-        await self._wait_for_models(core)
+        await self._wait_for_models(core, models)
         self._grpc = await enter(self._grpc_server(core, running))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
+        if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
+            await enter(self._model_config_file(core, await enter(Workers("config", 1))))
 
     async def failed(self) -> ServingError:
         """Waits for the one failure that ends a running server: no model became available and no retry is left."""
@@ -116,13 +135,17 @@ class ModelServer:
 
     # Waiting for models.
 
-    async def _wait_for_models(self, core: ServerCore) -> None:
+    async def _wait_for_models(self, core: ServerCore, models: protos.ModelServerConfig) -> None:
         """As tensorflow_model_server with `--strict_startup`; else until each model has settled one way or another."""
         is_strict = self._settings.strict_startup
         await core.settled(is_strict=is_strict)
         failed = [outcome for outcome in core.outcomes() if outcome.fate is Fate.FAILED]
         if is_strict and failed:
             raise Unknown(failure_text(failed, "servable"))
+        for refusal in core.label_errors(models):
+            if is_strict:
+                raise refusal
+            _log.warning("%s; the label waits for it", refusal)
         if error := _hopeless(core):
             raise error
         if not any(outcome.fate is Fate.AVAILABLE for outcome in core.outcomes()):
@@ -146,20 +169,46 @@ class ModelServer:
             loading,
             unloading,
             self.monitor.publish,
+            _POLICIES[settings.aspired_version_policy],
+            reload_replaced_versions=settings.reload_replaced_versions,
             retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
         )
 
-    def _source(self, manager: AspiredVersionsManager, scanning: Workers) -> FileSystemStoragePathSource:
+    def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
-        return FileSystemStoragePathSource(
-            manager.set_aspired_versions,
-            scanning,
-            settings.file_system_poll_wait_seconds,
+        source = partial(
+            FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
-            incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             on_problem=self._listing_problem,
-            on_version_changed=manager.retry,
+            on_version_changed=manager.files_changed,
+            on_scanned=self.monitor.recheck,
         )
+        return SourceRouter(
+            manager.set_aspired_versions,
+            local=partial(
+                source,
+                scanning=scanning,
+                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
+            ),
+            remote=partial(
+                source,
+                scanning=scanning_remote,
+                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", 60),
+                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
+                quiet_seconds=_REMOTE_QUIET_SECONDS,
+                storage=RemoteStorage(),
+            ),
+        )
+
+    def _given_or(self, flag: str, remote_default: float) -> float:
+        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
+        value: float = getattr(self._settings, flag)
+        return value if flag in self._given else remote_default
+
+    def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
+        settings = self._settings
+        return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())

@@ -20,6 +20,7 @@ from pyserving.machine import schedulable_cpus
 
 Value: TypeAlias = int | bool | str | float
 
+ASPIRED_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -101,10 +102,10 @@ class Options:
     model_base_path: str = _string("", "Folder or URI that holds the version folders of the one model to serve")
     model_config_file: str = _string("", "Text-format ModelServerConfig that lists the models to serve")
     model_config_file_poll_wait_seconds: int = _int32(
-        0, "Seconds between two readings of --model_config_file. 0 or less: read it once", _NOT_YET
+        0, "Seconds between two readings of --model_config_file. 0 or less: read it once"
     )
     allow_version_labels_for_unavailable_models: bool = _bool(
-        False, "Accept a new version label before its version is available", _NOT_YET
+        False, "Let a new version label name a version that is not available"
     )
     saved_model_tags: str = _string("serve", "Tags, with commas in between, of the MetaGraph to load from a SavedModel")
     enable_signature_method_name_check: bool = _bool(
@@ -129,10 +130,15 @@ class Options:
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
     load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
     file_system_poll_wait_seconds: int = _int32(
-        1, "Seconds between two looks at the base paths. 0: one look at start-up. Negative: none"
+        1,
+        "Seconds between two looks at the base paths. 0 or less: one look at start-up and at each new config",
+        default_in_words="`1`; `60` for remote base paths",
     )
     flush_filesystem_caches: bool = _bool(
-        True, "Empty the caches of remote file systems once models are loaded", _NOT_YET
+        True,
+        "Empty the caches of remote file systems once models are loaded",
+        _NOT_APPLICABLE,
+        reason="TensorFlow offers it in C++ only; nothing is cached unless GCS_READ_CACHE_MAX_SIZE_MB is set",
     )
     enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests")
     num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once")
@@ -196,7 +202,20 @@ class Options:
         30.0, "Seconds that requests in flight may take to finish after SIGTERM or SIGINT", ours=True
     )
     incomplete_version_timeout_seconds: float = _float(
-        30.0, "Seconds without change after which a version folder that looks incomplete is loaded as it is", ours=True
+        30.0,
+        "Seconds without change after which a version folder that looks incomplete is loaded as it is",
+        ours=True,
+        default_in_words="`30.000000`; `600` for remote base paths",
+    )
+    aspired_version_policy: str = _string(
+        "availability_preserving",
+        "`availability_preserving`: a version goes when the next one serves; `resource_preserving`: before it loads",
+        ours=True,
+    )
+    reload_replaced_versions: bool = _bool(
+        False,
+        "Load a version anew when its files are replaced under the same number; needs memory for both copies at a time",
+        ours=True,
     )
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
@@ -400,13 +419,18 @@ def _validate_ours(options: Options) -> None:
     for name in ("port", "rest_api_port"):
         if (value := getattr(options, name)) > _LAST_PORT:
             raise InvalidArgument(f"--{name} must be {_LAST_PORT} or less; was {value}")
-    for name, choices in {"log_format": LOG_FORMATS, "log_level": LOG_LEVELS}.items():
+    for name, choices in _CHOICES.items():
         value = getattr(options, name)
         if value not in choices:
             raise InvalidArgument(f"--{name} must be one of {', '.join(choices)}; was {value!r}")
 
 
 _LAST_PORT = 65535
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "aspired_version_policy": ASPIRED_VERSION_POLICIES,
+    "log_format": LOG_FORMATS,
+    "log_level": LOG_LEVELS,
+}
 _LEAST: Mapping[str, int] = {
     "port": 0,
     "rest_api_port": 0,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from pyserving.core import SessionRun
 from pyserving.errors import (
+    Aborted,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -143,6 +144,11 @@ class ServerCore:
         """The configured models, in the order of the config."""
         return list(self._models)
 
+    @property
+    def config(self) -> ModelServerConfig | None:
+        """The wish: the last config that was not refused. Another object each time."""
+        return self._config
+
     def outcomes(self) -> list[Outcome]:
         """How each configured model stands. Means something once the source has scanned."""
         return [self._outcome(name) for name in self._models]
@@ -164,38 +170,57 @@ class ServerCore:
         """Wait until every configured model is AVAILABLE, has failed its first try, or has no version to load.
 
         `is_strict` waits as TensorFlow Serving does: through all retries, and for models without versions for ever.
-        False when `deadline` comes first.
+        Labels are waited for with the versions they name. False when `deadline` comes first.
         """
-        try:
-            await _until(deadline, self._source.scanned())
-        except asyncio.TimeoutError:
-            return False
-        return await self._monitor.wait_until(lambda: self._is_settled(is_strict), deadline)
+        return await self._settled(list(self._models), deadline, is_strict)
 
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
-        """Make `config` the wish and wait until every model that serves nothing yet does, or cannot.
-
-        The wish stands whatever comes of it; the same config sent again tries what has failed afresh and waits again.
-        Unknown when models did not become available, DeadlineExceeded when it took too long: either lists every
-        model's outcome. FailedPrecondition when a label names a version that does not come.
-        """
+        """Make `config` the wish, try afresh what has failed, and wait as `came_true` does."""
         self.apply_config(config)
         for outcome in self.outcomes():
             if outcome.fate is Fate.FAILED and outcome.version is not None:
                 self._manager.retry(ServableId(outcome.name, outcome.version))
-        if not await self.settled(deadline):
-            raise DeadlineExceeded(f"The deadline passed before every model was available. {_report(self.outcomes())}")
-        outcomes = self.outcomes()
+        await self.came_true(config, deadline=deadline)
+
+    async def came_true(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
+        """Wait until every model of `config`, which was applied, serves or cannot.
+
+        Unknown when models did not become available, those among them that a newer config has removed;
+        DeadlineExceeded when it took too long: either lists every model's outcome. FailedPrecondition when a label
+        names a version that does not come. None of them takes anything of the wish back.
+        """
+        names = [model.name for model in config.model_config_list.config]
+        if not await self._settled(names, deadline, is_strict=False):
+            report = _report([self._outcome(name) for name in names])
+            raise DeadlineExceeded(f"The deadline passed before every model was available. {report}")
+        outcomes = [self._outcome(name) for name in names]
         if failed := [outcome for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]:
             raise Unknown(f"{failure_text(failed, 'model')} {_report(outcomes)}")
-        for name, _, version in self._labels.waiting():
-            raise FailedPrecondition(
-                f"Request to assign label to version {version} of model {name}, which is not currently "
-                "available for inference"
-            )
+        for error in self.label_errors(config):
+            raise error
         _log.info("Finished adding/updating models")
 
+    def label_errors(self, config: ModelServerConfig) -> Iterator[FailedPrecondition]:
+        """One for each label of `config` that does not answer with its version, and was given no other since."""
+        waiting = set(self._labels.waiting())
+        for model in config.model_config_list.config:
+            for label, version in model.version_labels.items():
+                if (model.name, label, version) in waiting:
+                    yield FailedPrecondition(
+                        f"Request to assign label to version {version} of model {model.name}, which is not currently "
+                        "available for inference"
+                    )
+
+    async def _settled(self, names: Collection[str], deadline: float | None, is_strict: bool) -> bool:
+        try:
+            await _until(deadline, self._source.scanned())
+        except asyncio.TimeoutError:
+            return False
+        return await self._monitor.wait_until(lambda: self._is_settled(names, is_strict), deadline)
+
     def _outcome(self, name: str) -> Outcome:
+        if name not in self._models:
+            return Outcome(name, Fate.FAILED, error=Aborted("A newer config does not list the model"))
         return outcome_of(
             name,
             self._monitor.versions(name),
@@ -204,16 +229,17 @@ class ServerCore:
             is_settling=bool(self._source.settling.get(name)),
         )
 
-    def _is_settled(self, is_strict: bool) -> bool:
-        return all(_is_settled(outcome, is_strict) for outcome in self.outcomes()) and not self._labels_on_their_way()
+    def _is_settled(self, names: Collection[str], is_strict: bool) -> bool:
+        return all(_is_settled(self._outcome(name), is_strict) for name in names) and not any(
+            self._is_coming(ServableId(name, version)) for name, _, version in self._labels.waiting() if name in names
+        )
 
-    def _labels_on_their_way(self) -> bool:
-        """Whether a label waits for a version that is still being loaded."""
-        for name, _, version in self._labels.waiting():
-            state = self._monitor.state(ServableId(name, version))
-            if version in self._manager.aspired_versions(name) and (state is None or state.health is None):
-                return True
-        return False
+    def _is_coming(self, id: ServableId) -> bool:
+        """Whether a version is still being written, or wished for and in no trouble yet."""
+        if id.version in self._source.settling.get(id.name, ()):
+            return True
+        state = self._monitor.state(id)
+        return id.version in self._manager.aspired_versions(id.name) and (state is None or state.health is None)
 
 
 def _is_settled(outcome: Outcome, is_strict: bool) -> bool:

@@ -266,6 +266,10 @@ def test_usage_shows_other_values_than_the_defaults():
         (replace(SERVING, log_format="xml"), "--log_format must be one of text, json; was 'xml'"),
         (replace(SERVING, log_level="loud"), "--log_level must be one of debug, info, warning, error; was 'loud'"),
         (
+            replace(SERVING, aspired_version_policy="none"),
+            "--aspired_version_policy must be one of availability_preserving, resource_preserving; was 'none'",
+        ),
+        (
             replace(SERVING, grpc_channel_arguments="grpc.so_reuseport"),
             "--grpc_channel_arguments must be a list of key=value; an item was 'grpc.so_reuseport'",
         ),

@@ -225,6 +225,70 @@ async def test_a_label_on_a_version_that_does_not_come_is_refused(bench: Bench) 
     )
 
 
+async def test_a_label_waits_for_a_version_that_is_still_being_written(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    bench.source.settling = {"m": {2: "its files are still changing"}}
+    await bench.core.reload_config(config("m"))
+    reload = asyncio.create_task(bench.core.reload_config(config("m", labels={"stable": 2})))
+    await asyncio.sleep(0.01)
+    assert not reload.done()
+    bench.source.settling = {}
+    bench.source.storage = {"m": [1, 2]}
+    await bench.source.scanned()
+    await reload
+    assert await bench.predict(version_label="stable") == 2
+
+
+async def test_a_refused_label_keeps_the_old_version_and_the_rest_of_its_config_holds(bench: Bench) -> None:
+    bench.source.storage = {"m": [1], "n": [5]}
+    await bench.core.reload_config(config("m", labels={"stable": 1}))
+    wish = config("m", labels={"stable": 9, "canary": 1})
+    wish.model_config_list.config.add(name="n", base_path="/n", model_platform="tensorflow")
+    with pytest.raises(FailedPrecondition, match="Request to assign label to version 9 of model m"):
+        await bench.core.reload_config(wish)
+    assert await bench.predict(version_label="stable") == 1
+    assert await bench.predict(version_label="canary") == 1
+    assert await bench.predict(name="n") == 5
+    bench.source.storage["m"] = [1, 9]
+    await bench.source.scanned()
+    await bench.monitor.wait_until(lambda: 9 in bench.manager.available_versions("m"))
+    assert await bench.predict(version_label="stable") == 9
+
+
+async def test_a_label_on_a_version_that_fails_is_refused_after_its_first_try(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    bench.source.storage = {"m": [1, 2]}
+    bench.broken[ServableId("m", 2)] = NotFound("no graph")
+    with pytest.raises(FailedPrecondition, match="label to version 2"):
+        await bench.core.reload_config(config("m", labels={"canary": 2}))
+
+
+async def test_with_the_flag_a_new_label_names_a_version_that_is_not_there() -> None:
+    async with Bench(allow_version_labels_for_unavailable_models=True) as bench:
+        bench.source.storage = {"m": [1]}
+        await bench.core.reload_config(config("m", labels={"canary": 7}))
+        with pytest.raises(NotFound) as raised:
+            await bench.predict(version_label="canary")
+        assert raised.value.message == "Servable not found for request: Specific(m, 7)"
+        with pytest.raises(FailedPrecondition, match="label to version 8"):
+            await bench.core.reload_config(config("m", labels={"canary": 8}))
+
+
+async def test_a_reload_answers_for_its_own_list_when_another_comes_meanwhile(bench: Bench) -> None:
+    bench.source.storage = {"m": [1], "n": [1]}
+    bench.source.settling = {"slow": {1: "variables are missing"}}
+    first = asyncio.create_task(bench.core.reload_config(config("m", "slow")))
+    await asyncio.sleep(0.01)
+    await bench.core.reload_config(config("m", "n"))
+    with pytest.raises(Unknown) as raised:
+        await first
+    assert raised.value.message == (
+        "1 model(s) did not become available: {{{name: slow} due to error: ABORTED: A newer config does not list the "
+        "model}, } Models: m available, slow failed"
+    )
+
+
 async def test_status_is_newest_first_and_per_version(bench: Bench) -> None:
     bench.source.storage = {"m": [1, 2]}
     await bench.core.reload_config(config("m"))

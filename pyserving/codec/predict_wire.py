@@ -44,8 +44,8 @@ class PredictCall(NamedTuple):
     inputs: Mapping[str, np.ndarray]
     """By alias; an array is made, and InvalidArgument raised, when it is taken out."""
     output_filter: Sequence[str]
-    num_expanded_bytes: int = 0
-    """What taking the inputs out costs: bytes of the arrays that have to be made; 0 where they lie in the body."""
+    num_expanded_bytes: int
+    """What taking the inputs out costs: bytes of the arrays that have to be made, not of those in the body."""
 
 
 class PredictDecoder:
@@ -55,9 +55,9 @@ class PredictDecoder:
     the bytes around them, which takes less time than protobuf does for the smallest of requests.
     """
 
-    LARGE_BYTES = 65_536
+    LARGE_BYTES = 262_144
     """Bodies from here on are scanned when their layout is not known: it pays even if it does not come again."""
-    SCANNED_OF_SMALL = 64
+    SCANNED_OF_SMALL = 256
     """One in so many smaller bodies of unknown layout is scanned, so that those which never repeat cost nothing."""
     MAX_LAYOUTS = 128
     _HEAD_BYTES = 16  # tells models and aliases apart, and mostly ends before the elements
@@ -74,7 +74,9 @@ class PredictDecoder:
         layout = self._layouts.get(key)
         if layout is None or not layout.fits(body):
             layout = self._scanned(key, body)
-        return self._by_protobuf(body) if layout is None else layout.call(body)
+            if layout is None:
+                return self._by_protobuf(body)
+        return layout.call(body)
 
     def _scanned(self, key: tuple[int, bytes], body: Buffer) -> RequestLayout | None:
         self._num_unknown += 1
@@ -94,9 +96,8 @@ class PredictDecoder:
 
 
 def _spec(request: protos.PredictRequest) -> ModelSpec | None:
-    if not request.HasField("model_spec"):
-        return None
-    return model_spec.from_wire(request.model_spec.SerializeToString())
+    wire = request.model_spec.SerializeToString()
+    return model_spec.from_wire(wire) if wire or request.HasField("model_spec") else None
 
 
 class Elements(NamedTuple):
@@ -118,6 +119,7 @@ class RequestLayout:
     elements: Mapping[str, Elements | None]
     """Of every input; None where they are in `tensors`."""
     tensors: TensorProtoInputs
+    num_expanded_bytes: int
     model_spec: ModelSpec | None
     output_filter: tuple[str, ...]
 
@@ -136,7 +138,7 @@ class RequestLayout:
         return all(np.frombuffer(body[where], np.uint8).max() <= 1 for where in self.booleans)
 
     def call(self, body: Buffer) -> PredictCall:
-        return PredictCall(self.model_spec, MappedInputs(self, body), self.output_filter)
+        return PredictCall(self.model_spec, MappedInputs(self, body), self.output_filter, self.num_expanded_bytes)
 
 
 class MappedInputs(Mapping[str, np.ndarray]):
@@ -177,21 +179,20 @@ def scan(body: Buffer, max_bytes: int = DEFAULT_MAX_BYTES) -> RequestLayout | No
         return None
     if num_entries != len(request.inputs):  # of two entries with one alias, the later counts
         return None
-    elements: dict[str, Elements | None] = dict.fromkeys(request.inputs)
-    booleans = []
+    mapped = {}
     for span in spans:
         alias = bytes(body[span.key]).decode()
         as_they_lie = elements_as_they_lie(request.inputs[alias], span.tag, span.num_bytes, max_bytes)
         if as_they_lie is None:
             return None
-        elements[alias] = found = Elements(span.elements, *as_they_lie)
-        if found.dtype == np.bool_:
-            booleans.append(span.elements)
+        mapped[alias] = Elements(span.elements, *as_they_lie)
+    tensors = TensorProtoInputs(request.inputs, max_bytes)
     layout = RequestLayout(
         tuple(_rest(body, spans)),
-        tuple(booleans),
-        elements,
-        TensorProtoInputs(request.inputs, max_bytes),
+        tuple(elements.where for elements in mapped.values() if elements.dtype == np.bool_),
+        {alias: mapped.get(alias) for alias in tensors},
+        tensors,
+        tensors.num_expanded_bytes(without=mapped),
         _spec(request),
         tuple(request.output_filter),
     )
@@ -306,9 +307,9 @@ def _varint(body: Buffer, at: int) -> tuple[int, int]:
 
 
 def _is_gain(body: Buffer, spans: Sequence[_Span]) -> bool:
-    mapped = sum(span.num_bytes for span in spans)
-    rest = len(body) - mapped
-    return mapped > 0 and len(body) <= _MAX_MESSAGE_BYTES and (rest <= _MAX_REST_BYTES or rest < mapped)
+    num_mapped = sum(span.num_bytes for span in spans)
+    num_rest = len(body) - num_mapped
+    return num_mapped > 0 and len(body) <= _MAX_MESSAGE_BYTES and (num_rest <= _MAX_REST_BYTES or num_rest < num_mapped)
 
 
 def _rest(body: Buffer, spans: Sequence[_Span]) -> Iterator[tuple[slice, bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -321,11 +321,7 @@ def _expanded_bytes(tensor: protos.TensorProto, max_bytes: int) -> int:
 class TensorProtoInputs(Mapping[str, np.ndarray]):
     """The inputs of a PredictRequest, decoded when they are asked for: names are checked before any value is."""
 
-    def __init__(
-        self,
-        inputs: Mapping[str, protos.TensorProto],
-        max_bytes: int = DEFAULT_MAX_BYTES,
-    ) -> None:
+    def __init__(self, inputs: Mapping[str, protos.TensorProto], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._inputs = inputs
         self._max_bytes = max_bytes
 
@@ -339,9 +335,11 @@ class TensorProtoInputs(Mapping[str, np.ndarray]):
         except ValueError as error:
             raise InvalidArgument(f"tensor parsing error: {alias}") from error
 
-    def num_expanded_bytes(self) -> int:
-        """Roughly what the arrays of all inputs take together; those that are going to be refused count nothing."""
-        return sum(_expanded_bytes(tensor, self._max_bytes) for tensor in self._inputs.values())
+    def num_expanded_bytes(self, *, without: Collection[str] = ()) -> int:
+        """Roughly what the arrays take together, but for those of a few inputs; what will be refused counts nothing."""
+        return sum(
+            _expanded_bytes(tensor, self._max_bytes) for alias, tensor in self._inputs.items() if alias not in without
+        )
 
     def __contains__(self, alias: object) -> bool:
         return alias in self._inputs

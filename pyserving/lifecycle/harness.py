@@ -54,6 +54,7 @@ class LoaderHarness:
         "in_flight",
         "is_aspired",
         "is_attempting",
+        "is_outdated",
         "loader",
         "path",
         "retry_timer",
@@ -69,6 +70,8 @@ class LoaderHarness:
         self.is_aspired = True
         self.is_attempting = False
         """A load is with the workers."""
+        self.is_outdated = False
+        """Its files changed after it began to read them."""
         self.attempts = 0
         """Loads begun."""
         self.error: ServingError | None = None

@@ -44,15 +44,17 @@ class VersionLabels:
         return self._applied.get(name, _NOTHING).get(label)
 
     def waiting(self) -> list[tuple[str, str, int]]:
-        """Model, label and version of every label that does not answer with its version yet."""
+        """Model, label and version of every label whose version is not there, or that may not name it yet."""
         return [
             (name, label, version)
             for name, labels in (self._wished or {}).items()
             for label, version in labels.items()
-            if self.version(name, label) != version
+            if self.version(name, label) != version or not (self._allow_unavailable or version in self._available(name))
         ]
 
     def _possible(self, name: str, wished: Mapping[str, int]) -> Mapping[str, int]:
+        if not wished:
+            return _NOTHING
         available = self._available(name)
         before = self._applied.get(name, _NOTHING)
         possible = {}

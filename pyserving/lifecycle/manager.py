@@ -57,6 +57,8 @@ class AspiredVersionsManager:
         policy: Policy = availability_preserving,
         retries: LoadRetries = LoadRetries(),
         call_later: CallLater = _call_later,
+        *,
+        reload_replaced_versions: bool = False,
     ) -> None:
         """`publish` and the callbacks below may read the manager; a wish set from within them is a mistake."""
         self._make_loader = make_loader
@@ -66,8 +68,11 @@ class AspiredVersionsManager:
         self._policy = policy
         self._retries = retries
         self._call_later = call_later
+        self._reload_replaced_versions = reload_replaced_versions
         self._aspired: dict[str, dict[int, AspiredVersion]] = {}
         self._harnesses: dict[str, dict[int, LoaderHarness]] = {}
+        self._successors: dict[ServableId, LoaderHarness] = {}  # to take the place of one that serves replaced files
+        self._alive: set[LoaderHarness] = set()  # all these, and those whose place was taken
         self._turns: deque[LoaderHarness] = deque()  # to be loaded as soon as a thread is free
         self._serving: Mapping[ServableRequest, LoaderHarness] = {}
         self._is_closing = False
@@ -102,10 +107,30 @@ class AspiredVersionsManager:
 
     def retry(self, id: ServableId) -> None:
         """Begin a failing version afresh, with all its attempts before it; any other is left alone."""
-        harness = self._harnesses.get(id.name, {}).get(id.version)
+        harness = self._current(id)
         if harness is not None and harness.is_failing:
             self._forget(harness)
             self._reconcile(id.name)
+
+    def files_changed(self, id: ServableId) -> None:
+        """Have a version read its files again, which are others now and whole.
+
+        One that is failing begins afresh, at once or when the attempt that runs now has failed, too. One that serves is
+        loaded anew if the manager was made with `reload_replaced_versions`: a second copy loads while the first one
+        serves, and takes its place. Should that fail for good, the first one serves on.
+        """
+        harness = self._current(id)
+        if harness is None:
+            return
+        harness.is_outdated = harness.is_attempting or harness.state is State.READY
+        if (successor := self._successors.get(id)) is not None:
+            if successor.is_attempting:
+                successor.is_outdated = True
+            else:
+                self._forget(successor)
+        elif harness.is_failing:
+            self._forget(harness)
+        self._reconcile(id.name)
 
     def get_servable_handle(self, request: ServableRequest) -> ServableHandle:
         """The servable stays loaded for as long as the handle is open. NotFound when no AVAILABLE version fits."""
@@ -129,6 +154,7 @@ class AspiredVersionsManager:
         """Bring what is managed in line with the wish, then do what the policy says until it is content."""
         self._unaspire(name)
         self._admit(name)
+        self._renew(name)
         while (action := self._policy(list(self._snapshots(name)))) is not None:
             harness = self._harnesses[name][action.version]
             if isinstance(action, Load):
@@ -144,6 +170,8 @@ class AspiredVersionsManager:
             wished = wish.get(version)
             if harness.state is State.READY:
                 harness.is_aspired = wished is not None  # one that comes back before its unload began serves on
+                if wished is None and harness.id in self._successors:
+                    self._abandon(self._successors.pop(harness.id))
             elif wished is None and harness.is_aspired:
                 self._abandon(harness)
             elif wished is not None and harness.is_failing and harness.path != wished.path:
@@ -162,9 +190,25 @@ class AspiredVersionsManager:
         for version, aspired in list(self._aspired.get(name, {}).items()):
             harnesses = self._harnesses.setdefault(name, {})
             if version not in harnesses:
-                harnesses[version] = LoaderHarness(aspired, self._make_loader(aspired))
-                self._is_empty.clear()
+                harnesses[version] = self._new_harness(aspired)
                 self._publish(ServableState(aspired.id, ManagerState.START))
+
+    def _renew(self, name: str) -> None:
+        """Begin to load another copy of each version that serves what is no longer in its files."""
+        if not self._reload_replaced_versions:
+            return
+        for harness in self._harnesses.get(name, {}).values():
+            is_stale = harness.state is State.READY and harness.is_aspired and harness.is_outdated
+            if is_stale and harness.id not in self._successors:
+                aspired = self._aspired[name][harness.id.version]
+                successor = self._successors[harness.id] = self._new_harness(aspired)
+                self._load(successor)
+
+    def _new_harness(self, aspired: AspiredVersion) -> LoaderHarness:
+        harness = LoaderHarness(aspired, self._make_loader(aspired))
+        self._alive.add(harness)
+        self._is_empty.clear()
+        return harness
 
     def _snapshots(self, name: str) -> Iterator[VersionSnapshot]:
         wish = self._aspired.get(name, {})
@@ -188,7 +232,7 @@ class AspiredVersionsManager:
             harness.is_attempting = True
             if harness.attempts == 1:
                 _log.info("Loading servable version %s", harness.id)
-                self._publish(ServableState(harness.id, ManagerState.LOADING))
+                self._tell(harness, ManagerState.LOADING)
             attempt = self._loading.submit(harness.loader.load)
             attempt.future.add_done_callback(partial(self._attempt_over, harness))
 
@@ -213,16 +257,20 @@ class AspiredVersionsManager:
         if not harness.is_aspired:
             _log.info("Loading of servable version %s, no longer wanted, failed: %s", harness.id, kept.status)
             self._end(harness, State.ERROR, kept)
+        elif harness.is_outdated:
+            _log.warning("Files of servable version %s changed while its load failed: %s", harness.id, kept.status)
+            self._forget(harness)  # and begun afresh
         elif harness.attempts > self._retries.max_num_load_retries:
             message = "Giving up loading servable version %s after attempt %d: %s"
             _log.error(message, harness.id, harness.attempts, kept.status, exc_info=trace)
+            self._harnesses[harness.id.name][harness.id.version].is_outdated = False  # its files cannot be had
             self._end(harness, State.ERROR, kept)
         else:
             seconds = max(0.0, self._retries.load_retry_interval_micros / 1e6)
             message = "Attempt %d to load servable version %s failed, the next is in %g s: %s"
             _log.warning(message, harness.attempts, harness.id, seconds, kept.status, exc_info=trace)
             harness.retry_timer = self._call_later(seconds, partial(self._retry_due, harness))
-            self._publish(ServableState(harness.id, ManagerState.LOADING, kept))
+            self._tell(harness, ManagerState.LOADING, kept)
 
     def _retry_due(self, harness: LoaderHarness) -> None:
         harness.retry_timer = None
@@ -233,9 +281,22 @@ class AspiredVersionsManager:
         harness.become(State.READY)
         harness.servable = servable
         harness.error = None
+        replaced = self._replace(harness)
         self._swap_serving_map()
         _log.info("Successfully loaded servable version %s", harness.id)
-        self._publish(ServableState(harness.id, ManagerState.AVAILABLE))
+        self._tell(harness, ManagerState.AVAILABLE)
+        if replaced is not None:
+            replaced.become(State.QUIESCING)
+            self._unload_if_unused(replaced)
+
+    def _replace(self, harness: LoaderHarness) -> LoaderHarness | None:
+        """Give a successor its place; gives the one that had it."""
+        if self._successors.get(harness.id) is not harness:
+            return None
+        del self._successors[harness.id]
+        harnesses = self._harnesses[harness.id.name]
+        replaced, harnesses[harness.id.version] = harnesses[harness.id.version], harness
+        return replaced
 
     def _swap_serving_map(self) -> None:
         serving: dict[ServableRequest, LoaderHarness] = {}
@@ -252,7 +313,7 @@ class AspiredVersionsManager:
     def _quiesce(self, harness: LoaderHarness) -> None:
         harness.become(State.QUIESCING)
         _log.info("Quiescing servable version %s", harness.id)
-        self._publish(ServableState(harness.id, ManagerState.UNLOADING))
+        self._tell(harness, ManagerState.UNLOADING)
         self._swap_serving_map()
         self._unload_if_unused(harness)
 
@@ -280,21 +341,37 @@ class AspiredVersionsManager:
     def _end(self, harness: LoaderHarness, state: State, health: ServingError | None) -> None:
         """A version that failed while it is aspired stays, so that it is not begun again by itself."""
         harness.become(state)
-        if not harness.is_aspired:
+        is_current = self._current(harness.id) is harness
+        if not harness.is_aspired or not is_current:
             self._forget(harness)
-        self._publish(ServableState(harness.id, ManagerState.END, health))
+        if is_current:
+            self._publish(ServableState(harness.id, ManagerState.END, health))
 
     def _forget(self, harness: LoaderHarness) -> None:
         if harness in self._turns:
             self._turns.remove(harness)
         if harness.retry_timer is not None:
             harness.retry_timer.cancel()
-        harnesses = self._harnesses[harness.id.name]
-        del harnesses[harness.id.version]
-        if not harnesses:
-            del self._harnesses[harness.id.name]
-        if not self._harnesses:
+        name, version = harness.id.name, harness.id.version
+        if self._current(harness.id) is harness:
+            del self._harnesses[name][version]
+            if not self._harnesses[name]:
+                del self._harnesses[name]
+        elif self._successors.get(harness.id) is harness:
+            del self._successors[harness.id]
+        self._alive.remove(harness)
+        if not self._alive:
             self._is_empty.set()
+
+    # What others see.
+
+    def _current(self, id: ServableId) -> LoaderHarness | None:
+        """The instance that a version's state is told of: not a successor, and none whose place was taken."""
+        return self._harnesses.get(id.name, {}).get(id.version)
+
+    def _tell(self, harness: LoaderHarness, state: ManagerState, health: ServingError | None = None) -> None:
+        if self._current(harness.id) is harness:
+            self._publish(ServableState(harness.id, state, health))
 
 
 class ServableHandle:

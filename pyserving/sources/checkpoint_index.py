@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from pyserving.sources.storage import LOCAL, Storage
 from pyserving.sources.wire import Malformed, fields, read_varint
 
 _MAGIC = 0xDB4775248B80FB57
@@ -23,13 +24,13 @@ _MAX_SHARDS = 99_999
 """What fits the five digits of a shard's name."""
 
 
-def shard_sizes(path: str) -> dict[str, int]:
+def shard_sizes(path: str, storage: Storage = LOCAL) -> dict[str, int]:
     """Each shard's file name ending (`data-00000-of-00001`) and the least number of bytes it must have.
 
     Raises Malformed when the index is not whole, OSError when it cannot be read. Empty when the table is compressed,
     which TensorFlow's checkpoints never are.
     """
-    with open(path, "rb") as file:
+    with storage.open(path) as file:
         data = file.read()
     if len(data) < _FOOTER_BYTES or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
         raise Malformed("it is cut short or no checkpoint index")

@@ -17,6 +17,7 @@ from pyserving.errors import Cancelled
 from pyserving.sources.remarks import Remark
 from pyserving.sources.scan import Known, Report, Rules, scan
 from pyserving.sources.settling import Patience
+from pyserving.sources.storage import LOCAL, Storage, local_path
 from pyserving.sources.version_policy import MonitoredServable
 from pyserving.sources.watcher import Watcher
 from pyserving.types import AspiredVersion, ServableId
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_EVENT_SCANS = 0.2
 """How often events have everything scanned, however many there are."""
+_MOST_DOUBLINGS = 3
+"""Of the wait between two polls that find a problem."""
 
 
 def _call_later(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
@@ -51,9 +54,11 @@ class FileSystemStoragePathSource:
     in any case. A base path that is missing, cannot be listed or has no version any more changes nothing, unless
     `servable_versions_always_present` is off and it can be listed: then its last versions go.
 
+    `storage` that cannot be watched is polled alone; while a model has a problem, each wait is twice the one before.
+
     `on_problem(name, reason)` is told each time the reason changes for which a model's versions stay as they are;
-    `on_version_changed(id)` when the files of an aspired version have changed and are whole and quiet again.
-    All callbacks come on the loop.
+    `on_version_changed(id)` when the files of an aspired version have changed and are whole and quiet again;
+    `on_scanned()` after each scan. All callbacks come on the loop.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class FileSystemStoragePathSource:
         quiet_seconds: float = 0.5,
         on_problem: Callable[[str, str], None] = lambda name, reason: None,
         on_version_changed: Callable[[ServableId], None] = lambda servable_id: None,
+        on_scanned: Callable[[], None] = lambda: None,
+        storage: Storage = LOCAL,
         clock: Clock | None = None,
     ) -> None:
         self._aspire = aspire
@@ -74,12 +81,15 @@ class FileSystemStoragePathSource:
         self._poll_wait_seconds = poll_wait_seconds
         self._on_problem = on_problem
         self._on_version_changed = on_version_changed
+        self._on_scanned = on_scanned
+        self._storage = storage
         self._clock = clock or Clock()
         self._rules = Rules(
             Patience(quiet_seconds, incomplete_version_timeout_seconds),
             servable_versions_always_present,
             self._clock.monotonic,
             self._clock.wall,
+            storage,
         )
         self._servables: dict[str, MonitoredServable] = {}
         self._known: dict[str, Known] = {}
@@ -90,19 +100,27 @@ class FileSystemStoragePathSource:
         self._waiting: list[asyncio.Future[None]] = []
         self._is_due = asyncio.Event()
         self._last_scan_began = -math.inf
+        self._failed_polls = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._watcher: Watcher | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> FileSystemStoragePathSource:
-        if self._poll_wait_seconds > 0:
-            self._watcher = Watcher(self._on_event)
-        self._task = asyncio.create_task(self._scan_when_due())
+        self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to watch and to scan; `close` ends it."""
+        if self._poll_wait_seconds > 0 and self._storage.can_be_watched:
+            self._watcher = Watcher(self._on_event)
+        self._task = asyncio.create_task(self._scan_when_due())
+
+    async def close(self) -> None:
         """Nothing is aspired or un-aspired any more."""
         if self._task is not None:
             self._task.cancel()
@@ -193,13 +211,21 @@ class FileSystemStoragePathSource:
     async def _scan(self, servables: Sequence[MonitoredServable]) -> None:
         self._last_scan_began = self._clock.monotonic()
         if self._poll_wait_seconds > 0 and len(servables) == len(self._servables):
-            self._call_in("poll", self._poll_wait_seconds, self._wake_all)
-            await self._follow([servable.base_path for servable in servables])
+            self._call_in("poll", self._poll_wait(), self._wake_all)
+            await self._follow([local_path(servable.base_path) for servable in servables])
         questions = [(servable, self._known[servable.name]) for servable in servables]
         for report in await self._scanning.submit(scan, questions, self._rules):
             if self._is_current(report):
                 self._take_over(report)
         self._plan_second_looks()
+        self._on_scanned()
+
+    def _poll_wait(self) -> float:
+        """Seconds until the next poll."""
+        if self._storage.can_be_watched:
+            return self._poll_wait_seconds
+        self._failed_polls = self._failed_polls + 1 if self._problems else 0
+        return self._poll_wait_seconds * (1 << min(self._failed_polls, _MOST_DOUBLINGS))
 
     async def _follow(self, base_paths: Sequence[str]) -> None:
         if self._watcher is not None:
@@ -214,7 +240,7 @@ class FileSystemStoragePathSource:
         name = report.servable.name
         self._known[name] = report.known
         for remark in report.remarks:
-            if remark not in self._said.get(name, ()):
+            if remark.is_event or remark not in self._said.get(name, ()):
                 _log.log(remark.level, "%s", remark.text)
         self._said[name] = report.remarks
         self._note_problem(name, report.problem)

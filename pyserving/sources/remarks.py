@@ -18,6 +18,8 @@ class Remark(NamedTuple):
 
     level: int
     text: str
+    is_event: bool = False
+    """Told each time; what is no event is told when it was not so at the scan before."""
 
 
 def access_problem(servable: MonitoredServable, error: OSError) -> str:
@@ -93,5 +95,5 @@ def about_changed(servable: MonitoredServable, changed: Mapping[int, Settled]) -
         text = f"Files of servable version {ServableId(servable.name, version)} changed under the same number"
         if verdict.given_up is not None:
             text += f" and stay incomplete: {verdict.given_up}"
-        remarks.append(Remark(logging.WARNING, text))
+        remarks.append(Remark(logging.WARNING, text, is_event=True))
     return remarks

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from pyserving.sources.storage import LOCAL, Storage
 from pyserving.sources.wire import Field, Malformed, fields
 
 # Field numbers of saved_model.proto, meta_graph.proto and graph.proto.
@@ -37,13 +38,14 @@ class SavedModelFile:
     """Whether a graph holds variables, whose values have to be restored. Only looked for when asked."""
 
 
-def read_pb(path: str, look_for_variables: bool) -> SavedModelFile:
+def read_pb(path: str, look_for_variables: bool, storage: Storage = LOCAL) -> SavedModelFile:
     """Raises Malformed when the file is not whole, OSError when it cannot be read.
 
     A file cut between two fields of the outermost message is whole to the format; one without any MetaGraph is not.
     """
-    with open(path, "rb") as file:
-        end = os.fstat(file.fileno()).st_size
+    with storage.open(path) as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
         meta_graphs = 0
         asset_files: list[str] = []
         has_variables = False
@@ -61,9 +63,9 @@ def read_pb(path: str, look_for_variables: bool) -> SavedModelFile:
     return SavedModelFile(tuple(asset_files), has_variables)
 
 
-def read_pbtxt(path: str) -> SavedModelFile:
+def read_pbtxt(path: str, storage: Storage = LOCAL) -> SavedModelFile:
     """Raises Malformed when brackets or quotes do not close, OSError when the file cannot be read."""
-    with open(path, "rb") as file:
+    with storage.open(path) as file:
         text = file.read()
     depth = 0
     for token in _TEXT_TOKENS.finditer(text):

@@ -17,10 +17,9 @@ from pyserving.sources.completeness import why_incomplete
 from pyserving.sources.remarks import Remark
 from pyserving.sources.settling import Patience, Settled, Settling, settle
 from pyserving.sources.snapshot import NOTHING, Snapshot, is_replaced, is_untouched, take_snapshot
+from pyserving.sources.storage import LOCAL, Storage, local_path
 from pyserving.sources.version_policy import Choice, MonitoredServable, choose, parse_version
 from pyserving.types import AspiredVersion, ServableId
-
-_FILE_SCHEME = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,7 @@ class Rules:
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     """Seconds since the epoch, to compare with time stamps of files."""
+    storage: Storage = LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def scan(questions: Sequence[tuple[MonitoredServable, Known]], rules: Rules) -> 
 def scan_servable(servable: MonitoredServable, known: Known, rules: Rules) -> Report:
     """A base path that cannot be listed, or has no version any more, changes nothing; it is never raised."""
     try:
-        listing = _list_base_path(servable)
+        listing = _list_base_path(servable, rules.storage)
     except OSError as error:
         return _unchanged(servable, known, remarks.access_problem(servable, error))
     choice, settled, settling = _choose_settled(servable, known, listing.names, rules)
@@ -109,10 +109,6 @@ def scan_servable(servable: MonitoredServable, known: Known, rules: Rules) -> Re
     )
 
 
-def local_path(base_path: str) -> str:
-    return base_path.removeprefix(_FILE_SCHEME)
-
-
 def version_path(base_path: str, name: str) -> str:
     """The folder of a version, its name as found."""
     return os.path.join(local_path(base_path), name)
@@ -124,19 +120,32 @@ class _Listing(NamedTuple):
     """Folders whose names are no version numbers."""
 
 
-def _list_base_path(servable: MonitoredServable) -> _Listing:
+def _list_base_path(servable: MonitoredServable, storage: Storage) -> _Listing:
     path = local_path(servable.base_path)
-    if "://" in path:
-        raise OSError("only local paths can be listed")
     # As file_system_storage_path_source.cc: nothing is listed when every version asked for is there.
     plain = [str(version) for version in servable.policy.versions]
-    if plain and all(os.path.exists(os.path.join(path, name)) for name in plain):
+    if plain and all(_exists(storage, os.path.join(path, name)) for name in plain):
         return _Listing(plain, ())
-    names = os.listdir(path)
+    names = storage.list(path)
     versions = [name for name in names if parse_version(name) is not None]
     others = set(names).difference(versions)
-    folders = [name for name in others if not name.startswith(".") and os.path.isdir(os.path.join(path, name))]
+    folders = [name for name in others if not name.startswith(".") and _is_folder(storage, os.path.join(path, name))]
     return _Listing(versions, sorted(folders))
+
+
+def _exists(storage: Storage, path: str) -> bool:
+    try:
+        storage.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+def _is_folder(storage: Storage, path: str) -> bool:
+    try:
+        return storage.stat(path).is_folder
+    except OSError:
+        return False
 
 
 def _choose_settled(
@@ -162,7 +171,7 @@ def _choose_settled(
 def _look(path: str, before: Settling | None, rules: Rules) -> Settled | Settling:
     unreadable = None
     try:
-        snapshot = take_snapshot(path)
+        snapshot = take_snapshot(path, rules.storage)
     except OSError as error:
         snapshot, unreadable = NOTHING, f"it cannot be read: {error.strerror}"
     return settle(
@@ -171,7 +180,7 @@ def _look(path: str, before: Settling | None, rules: Rules) -> Settled | Settlin
         rules.monotonic(),
         rules.wall(),
         rules.patience,
-        lambda: unreadable or why_incomplete(path, snapshot),
+        lambda: unreadable or why_incomplete(path, snapshot, rules.storage),
     )
 
 
@@ -198,10 +207,10 @@ def _look_for_change(
     path: str, footprint: Footprint, before: Settling | None, rules: Rules
 ) -> tuple[Footprint, Settled | Settling | None]:
     """The footprint to remember, and what to think of the change; None: there is none."""
-    if path == footprint.path and is_untouched(path, footprint.snapshot):
+    if path == footprint.path and is_untouched(path, footprint.snapshot, rules.storage):
         return footprint, None
     try:
-        snapshot = take_snapshot(path)
+        snapshot = take_snapshot(path, rules.storage)
     except OSError:
         return footprint, None  # on its way out or out of reach: nothing to go by
     # A version of that number in another base path is not loaded again: it changed nothing.

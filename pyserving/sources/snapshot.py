@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+
+from pyserving.sources.storage import LOCAL, Entry, FileStat, Storage
 
 _SECOND_NS = 1_000_000_000
 _COARSE_SECONDS = 2.0
@@ -15,13 +15,6 @@ _COARSE_SECONDS = 2.0
 _FILES_COMPARED = 64
 _NOT_CONTENT = "__pycache__"
 """Written beside a `model.py` by running it."""
-
-
-class FileStat(NamedTuple):
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +39,7 @@ class Snapshot:
         """
         written = [max(file.mtime_ns, file.ctime_ns) for file in self.files.values()]
         newest = max([*written, *self.folders.values()], default=None)
-        if newest is None:
+        if not newest:  # nothing is there, or the storage does not tell
             return 0.0
         is_coarse = newest % _SECOND_NS == 0
         return wall - newest / _SECOND_NS - (_COARSE_SECONDS if is_coarse else 0.0)
@@ -55,37 +48,42 @@ class Snapshot:
 NOTHING = Snapshot({}, {})
 
 
-def take_snapshot(path: str) -> Snapshot:
+def take_snapshot(path: str, storage: Storage = LOCAL) -> Snapshot:
     """Raises OSError when the version folder cannot be listed.
 
     Symbolic links are followed; dangling ones and what vanishes meanwhile are left out. So are names beginning with two
     dots: the folders Kubernetes swaps behind links, seen through those links anyway.
     """
-    found = os.stat(path)
-    if not stat.S_ISDIR(found.st_mode):
-        return Snapshot({"": _file_stat(found)}, {})
+    found = storage.stat(path)
+    if not found.is_folder:
+        return Snapshot({"": found.stat}, {})
     files: dict[str, FileStat] = {}
-    folders = {"": found.st_mtime_ns}
-    visited = {(found.st_dev, found.st_ino)}
+    folders = {"": found.stat.mtime_ns}
+    visited = {found.identity}
     waiting = [""]
     for folder in waiting:
-        for name, child in _children(path, folder):
-            if not stat.S_ISDIR(child.st_mode):
-                files[name] = _file_stat(child)
-            elif (child.st_dev, child.st_ino) not in visited:
-                visited.add((child.st_dev, child.st_ino))
-                folders[name] = child.st_mtime_ns
+        for name, child in _children(path, folder, storage):
+            if not child.is_folder:
+                files[name] = child.stat
+            elif child.identity is None or child.identity not in visited:
+                visited.add(child.identity)
+                folders[name] = child.stat.mtime_ns
                 waiting.append(name)
     return Snapshot(files, folders)
 
 
-def is_untouched(path: str, before: Snapshot) -> bool:
-    """Whether a few stats find everything as it was. Cheap: no folder is listed and at most 64 files are looked at."""
+def is_untouched(path: str, before: Snapshot, storage: Storage = LOCAL) -> bool:
+    """Whether a few stats find everything as it was. Cheap: no folder is listed and at most 64 files are looked at.
+
+    Never so for storage whose folders have no times: there only a new snapshot tells.
+    """
+    if not all(before.folders.values()):
+        return False
     try:
-        folders = {name: os.stat(_join(path, name)).st_mtime_ns for name in before.folders}
+        folders = {name: storage.stat(_join(path, name)).stat.mtime_ns for name in before.folders}
         some_files = islice(before.files.items(), _FILES_COMPARED)
         return folders == before.folders and all(
-            _file_stat(os.stat(_join(path, name))) == file for name, file in some_files
+            storage.stat(_join(path, name)).stat == file for name, file in some_files
         )
     except OSError:
         return False
@@ -109,10 +107,9 @@ def _visible(snapshot: Snapshot) -> Iterator[tuple[str, FileStat]]:
     return ((name, file) for name, file in snapshot.files.items() if not os.path.basename(name).startswith("."))
 
 
-def _children(path: str, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+def _children(path: str, folder: str, storage: Storage) -> Iterator[tuple[str, Entry]]:
     try:
-        with os.scandir(_join(path, folder)) as entries:
-            names = sorted(entry.name for entry in entries)
+        names = sorted(storage.list(_join(path, folder)))
     except FileNotFoundError:
         if not folder:
             raise
@@ -122,14 +119,10 @@ def _children(path: str, folder: str) -> Iterator[tuple[str, os.stat_result]]:
             continue
         child = os.path.join(folder, name)
         try:
-            yield child, os.stat(os.path.join(path, child))
+            yield child, storage.stat(os.path.join(path, child))
         except FileNotFoundError:
             continue
 
 
 def _join(path: str, name: str) -> str:
     return os.path.join(path, name) if name else path
-
-
-def _file_stat(found: os.stat_result) -> FileStat:
-    return FileStat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

@@ -55,7 +55,8 @@ def test_every_admitted_request_is_answered(tmp_path: Path, exported: Exported, 
             caller.join()
         assert server.wait() == 0
         failed = [status for status in statuses if status[0] is not grpc.StatusCode.OK]
-        assert {code for code, _ in failed} <= {grpc.StatusCode.UNAVAILABLE}, failed
+        # CANCELLED is grpcio's answer to what it has received and not handed over in the moment its ports close.
+        assert {code for code, _ in failed} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}, failed
         assert len(statuses) - len(failed) >= 200
 
 

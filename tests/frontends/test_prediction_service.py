@@ -148,3 +148,12 @@ async def test_metadata_checks_in_order(core: FakeCore, metrics: Metrics, body: 
     with pytest.raises(InvalidArgument) as raised:
         await PredictionService(core, metrics).methods()[METADATA](body, CallContext())
     assert raised.value.message == sentence
+
+
+async def test_requests_that_differ_in_their_numbers_alone_get_their_own_answers(
+    core: FakeCore, metrics: Metrics
+) -> None:
+    service = PredictionService(core, metrics)
+    answers = [await predict(service, request(number, number + 1)) for number in (1.0, 2.0, 3.0)]
+    assert [list(answer.outputs["y"].float_val) for answer in answers] == [[2, 4], [4, 6], [6, 8]]
+    assert [answer.model_spec.version.value for answer in answers] == [7, 7, 7]

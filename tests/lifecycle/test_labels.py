@@ -65,3 +65,20 @@ def test_with_the_flag_a_new_label_may_name_an_unavailable_version(available: di
     assert labels.version("m", "canary") == 7
     labels.wish({"m": {"canary": 8}})
     assert labels.version("m", "canary") == 7, "moving an existing label still waits for its version"
+
+
+@pytest.mark.parametrize("allow_unavailable", [False, True])
+def test_a_label_whose_version_went_waits_for_it_unless_that_is_allowed(
+    available: dict[str, set[int]], allow_unavailable: bool
+) -> None:
+    labels = labels_over(available, allow_unavailable=allow_unavailable)
+    labels.wish({"m": {"stable": 1}})
+    available["m"].clear()
+    assert labels.version("m", "stable") == 1
+    assert labels.waiting() == ([] if allow_unavailable else [("m", "stable", 1)])
+
+
+def test_several_labels_may_share_a_version(available: dict[str, set[int]]) -> None:
+    labels = labels_over(available)
+    labels.wish({"m": {"stable": 1, "": 1}})
+    assert labels.version("m", "stable") == labels.version("m", "") == 1

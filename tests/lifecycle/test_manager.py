@@ -479,6 +479,152 @@ async def test_a_failed_unload_ends_with_its_error(manager, workers, loaders, st
     assert "Unloading servable version {name: m version: 1} failed" in caplog.text
 
 
+# Files that change under a version.
+
+
+@pytest.fixture
+async def reloading(workers, loaders, states, clock) -> AsyncIterator[AspiredVersionsManager]:
+    """A manager that loads replaced versions anew."""
+    manager = AspiredVersionsManager(
+        loaders,
+        workers,
+        workers,
+        states,
+        retries=LoadRetries(1, 60_000_000),
+        call_later=clock.call_later,
+        reload_replaced_versions=True,
+    )
+    yield manager
+    await asyncio.gather(manager.__aexit__(None, None, None), workers.release())
+    assert all(loader.unloaded == (loader.servable is not None) for loader in loaders.made)
+
+
+@pytest.mark.parametrize("has_given_up", [False, True])
+async def test_a_failing_version_begins_afresh_when_its_files_change(
+    manager, workers, loaders, clock, states, has_given_up
+):
+    loaders.fail(1)
+    manager.set_aspired_versions("m", [version(1)])
+    await (_until_given_up(workers, clock) if has_given_up else workers.release())
+    loaders.mend(1)
+    manager.files_changed(ServableId("m", 1))
+    await workers.release()
+    assert states.of(1)[-3:] == [START, LOADING, AVAILABLE]
+    assert clock.due_in == []
+
+
+async def test_files_that_change_while_an_attempt_fails_are_tried_at_once(manager, workers, loaders, clock, states):
+    loaders.fail(1)
+    manager.set_aspired_versions("m", [version(1)])
+    manager.files_changed(ServableId("m", 1))
+    loaders.mend(1)
+    assert len(workers.held) == 1
+    await workers.release()
+    assert states.of(1) == [START, LOADING, START, LOADING, AVAILABLE]
+    assert clock.due_in == []
+
+
+async def test_a_version_whose_turn_has_not_come_reads_the_new_files_anyway(loaders, states):
+    loading = HeldWorkers(threads=1)
+    manager = AspiredVersionsManager(loaders, loading, loading, states, reload_replaced_versions=True)
+    manager.set_aspired_versions("m", [version(1), version(2)])
+    manager.files_changed(ServableId("m", 1))
+    await loading.release()
+    assert [len(loaders.of(n)) for n in (1, 2)] == [1, 1]
+
+
+async def test_a_replaced_version_serves_on_unless_asked_otherwise(manager, workers, loaders, states):
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    manager.files_changed(ServableId("m", 1))
+    assert workers.held == []
+    assert states.of(1) == [START, LOADING, AVAILABLE]
+
+
+async def test_a_replaced_version_is_loaded_beside_itself_and_then_swapped(reloading, workers, loaders, states):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    handle = reloading.get_servable_handle(LATEST)
+    reloading.files_changed(ServableId("m", 1))
+    old, new = loaders.of(1)
+    assert reloading.available_versions("m") == [1]
+    await workers.release()
+    with reloading.get_servable_handle(LATEST) as servable:
+        assert servable is new.servable
+    assert handle.servable is old.servable
+    assert not old.unloaded, "a request is still in it"
+    handle.close()
+    await workers.release()
+    assert old.unloaded
+    assert states.of(1) == [START, LOADING, AVAILABLE, AVAILABLE]
+    reloading.set_aspired_versions("m", [])
+    await workers.release()
+    assert states.of(1)[-2:] == [UNLOADING, END]
+
+
+async def test_a_version_replaced_while_it_loads_is_loaded_again(reloading, workers, loaders):
+    reloading.set_aspired_versions("m", [version(1)])
+    reloading.files_changed(ServableId("m", 1))
+    await workers.release()
+    assert [loader.unloaded for loader in loaders.of(1)] == [True, False]
+
+
+async def test_a_version_replaced_again_while_its_new_copy_loads_is_loaded_once_more(reloading, workers, loaders):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    reloading.files_changed(ServableId("m", 1))
+    reloading.files_changed(ServableId("m", 1))
+    assert len(workers.held) == 1
+    await workers.release()
+    assert [loader.unloaded for loader in loaders.of(1)] == [True, True, False]
+
+
+async def test_a_replacement_that_fails_for_good_leaves_the_old_copy_serving(
+    reloading, workers, loaders, clock, states, caplog
+):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    loaders.fail(1)
+    reloading.files_changed(ServableId("m", 1))
+    await _until_given_up(workers, clock)
+    assert loaders[1].loads == 2
+    assert "Giving up loading servable version {name: m version: 1}" in caplog.text
+    assert states.of(1) == [START, LOADING, AVAILABLE]
+    assert reloading.available_versions("m") == [1]
+    loaders.mend(1)
+    reloading.files_changed(ServableId("m", 1))
+    await workers.release()
+    assert states.of(1)[-1] is AVAILABLE
+    with reloading.get_servable_handle(LATEST) as servable:
+        assert servable is loaders[1].servable
+
+
+async def test_a_replacement_between_two_attempts_begins_afresh_when_files_change_again(
+    reloading, workers, loaders, clock
+):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    loaders.fail(1)
+    reloading.files_changed(ServableId("m", 1))
+    await workers.release()
+    assert clock.due_in == [60]
+    loaders.mend(1)
+    reloading.files_changed(ServableId("m", 1))
+    await workers.release()
+    assert clock.due_in == []
+    assert [loader.unloaded for loader in loaders.of(1)] == [True, False, False]
+
+
+async def test_a_replacement_is_called_off_with_its_version(reloading, workers, loaders, states):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    reloading.files_changed(ServableId("m", 1))
+    reloading.set_aspired_versions("m", [])
+    await workers.release()
+    assert [loader.unloaded for loader in loaders.of(1)] == [True, True]
+    assert states.of(1) == [START, LOADING, AVAILABLE, UNLOADING, END]
+
+
 # Changing one's mind.
 
 

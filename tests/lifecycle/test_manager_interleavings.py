@@ -22,7 +22,7 @@ _MAY_FOLLOW = {
     None: {START},
     START: {LOADING, END},  # END: called off before its turn
     LOADING: {LOADING, AVAILABLE, END, START},  # LOADING: an attempt failed; START: begun afresh between attempts
-    AVAILABLE: {UNLOADING},
+    AVAILABLE: {UNLOADING, AVAILABLE},  # AVAILABLE: replaced by a copy of its new files
     UNLOADING: {END},
     END: {START},
 }
@@ -37,6 +37,7 @@ numbers = st.integers(min_value=0, max_value=100)
 
 class Interleavings(RuleBasedStateMachine):
     policy: Policy = staticmethod(availability_preserving)
+    reload_replaced_versions = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +61,7 @@ class Interleavings(RuleBasedStateMachine):
             policy=self.policy,
             retries=LoadRetries(2, 1_000_000),
             call_later=self.clock.call_later,
+            reload_replaced_versions=self.reload_replaced_versions,
         )
         self.available: dict[str, list[int]] = {name: [] for name in _NAMES}
         self.manager.serving_map_changed.append(self._swapped)
@@ -107,8 +109,12 @@ class Interleavings(RuleBasedStateMachine):
         self._run(self._pass_time())
 
     @rule(name=names, version=st.sampled_from(_VERSIONS))
-    def files_change(self, name: str, version: int) -> None:
+    def somebody_asks_for_another_try(self, name: str, version: int) -> None:
         self._run(self._retry(ServableId(name, version)))
+
+    @rule(name=names, version=st.sampled_from(_VERSIONS))
+    def files_change(self, name: str, version: int) -> None:
+        self._run(self._files_changed(ServableId(name, version)))
 
     # What holds at every moment.
 
@@ -130,12 +136,14 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def one_load_of_a_version_at_a_time(self) -> None:
         loading = [load.__self__.aspired.id for load in self.loading.held]  # type: ignore[attr-defined]
-        assert len(loading) == len(set(loading)) <= self.loading.threads
+        assert len(loading) <= self.loading.threads
+        # A replacement that was called off may still run when its version is wished again.
+        assert len(loading) == len(set(loading)) or self.reload_replaced_versions
 
     @invariant()
     def one_instance_of_a_version_at_a_time(self) -> None:
         alive = [m.aspired.id for m in self.loaders.made if m.servable is not None and not m.servable.is_closed]
-        assert len(alive) == len(set(alive))
+        assert len(alive) == len(set(alive)) or self.reload_replaced_versions
 
     @invariant()
     def available_is_what_was_published_so(self) -> None:
@@ -199,9 +207,16 @@ class Interleavings(RuleBasedStateMachine):
     async def _retry(self, id: ServableId) -> None:
         self.manager.retry(id)
 
+    async def _files_changed(self, id: ServableId) -> None:
+        self.manager.files_changed(id)
+
 
 class ResourcePreservingInterleavings(Interleavings):
     policy = staticmethod(resource_preserving)
+
+
+class ReloadingInterleavings(Interleavings):
+    reload_replaced_versions = True
 
 
 _BOUNDED = settings(max_examples=100, stateful_step_count=30, deadline=None)
@@ -209,3 +224,5 @@ TestAvailabilityPreserving = pytest.mark.slow(Interleavings.TestCase)
 TestAvailabilityPreserving.settings = _BOUNDED
 TestResourcePreserving = pytest.mark.slow(ResourcePreservingInterleavings.TestCase)
 TestResourcePreserving.settings = _BOUNDED
+TestReloadingReplacedVersions = pytest.mark.slow(ReloadingInterleavings.TestCase)
+TestReloadingReplacedVersions.settings = _BOUNDED

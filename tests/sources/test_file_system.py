@@ -418,3 +418,17 @@ async def test_who_waits_for_a_scan_when_it_closes_is_told(wishes, tmp_path):
         with pytest.raises(Cancelled, match="closed"):
             await source.scanned()
     assert wishes.calls == []
+
+
+async def test_each_scan_is_told_of_and_each_change_too(new_source, wishes, fake_time, tmp_path, caplog):
+    scans = []
+    source = await new_source(on_scanned=lambda: scans.append(source.settling))
+    served = model(tmp_path, "a", "1")
+    source.update_config([served])
+    await source.scanned()
+    for data in (b"heavier", b"lighter"):
+        write(tmp_path / "a" / "1", with_variables(data))
+        await source.scanned()
+    assert wishes.changed == [ServableId("a", 1)] * 2
+    assert caplog.messages == ["Files of servable version {name: a version: 1} changed under the same number"] * 2
+    assert len(scans) >= 3

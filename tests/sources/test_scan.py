@@ -297,14 +297,6 @@ def test_a_missing_base_path_keeps_its_versions_even_when_they_need_not_be_prese
     assert scans().versions is None
 
 
-def test_a_remote_base_path_is_a_problem_of_its_model(scans):
-    report = scan_servable(MonitoredServable("m", "gs://bucket/m"), Known(), Rules())
-    assert report.problem is not None
-    assert report.problem.endswith(
-        "Could not list base path gs://bucket/m for servable m: only local paths can be listed"
-    )
-
-
 # Files that change under a version that is wanted
 
 
