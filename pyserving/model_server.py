@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -88,9 +89,10 @@ class ModelServer:
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
         scanning_remote = await enter(Workers("scan-remote", 4))
-        loading = await enter(Workers("load", settings.num_load_threads or schedulable_cpus()))
-        unloading = await enter(Workers("unload", settings.num_unload_threads or schedulable_cpus()))
-        running = await enter(Workers("run", 4 * schedulable_cpus()))
+        cpus = schedulable_cpus()
+        loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
+        unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
+        running = await enter(Workers("run", 4 * cpus))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = ServerCore(
@@ -229,12 +231,17 @@ class ModelServer:
 
     def _servable(self, running: Workers, servable_id: ServableId, executor: Executor) -> Servable:
         """In a loading thread."""
-        return Servable(
+        servable = Servable(
             servable_id,
             executor,
             DirectSession(executor, running, self._count_run),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
+        # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
+        # no collection: a model's objects go when they are let go of.
+        gc.collect()
+        gc.freeze()
+        return servable
 
     def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
         settings = self._settings

@@ -126,8 +126,8 @@ class Options:
     )
 
     # Loading
-    num_load_threads: int = _int32(0, "Threads that load versions. 0: one for each CPU, so that none waits for another")
-    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: one for each CPU")
+    num_load_threads: int = _int32(0, "Threads that load versions. 0: eight, or one for each CPU where there are more")
+    num_unload_threads: int = _int32(0, "Threads that unload versions. 0: as for loading")
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
     load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
     file_system_poll_wait_seconds: int = _int32(
@@ -448,6 +448,16 @@ _LEAST: Mapping[str, int] = {
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,
 }
+
+
+_TRANSITION_THREADS = 8
+"""More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
+and must not keep other models waiting."""
+
+
+def transition_threads(wished: int, cpus: int) -> int:
+    """What `--num_load_threads` or `--num_unload_threads` comes to."""
+    return wished or max(_TRANSITION_THREADS, cpus)
 
 
 def startup_warning(given: Collection[str]) -> str | None:

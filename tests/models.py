@@ -162,6 +162,18 @@ def slow(path: Path) -> None:
         _build(path, session, {"serving_default": _signature({"steps": steps}, {"counted": tf.identity(counted)})})
 
 
+def large(path: Path) -> None:
+    """y = x + a mean of variables that take 100 MB, four of them."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        weights = [v1.Variable(tf.random.stateless_normal([6_250_000], [0, seed])) for seed in range(4)]
+        y = x + tf.add_n([tf.reduce_mean(weight[:1000]) for weight in weights])
+        _build(path, session, {"serving_default": _signature({"x": x}, {"y": y})})
+
+
 def wide(path: Path, *, nodes: int = 4000) -> None:
     """y = x, and a graph of many `nodes` beside it, as of a deep network."""
     import tensorflow as tf

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pyserving import machine
 from pyserving.machine import available_memory, schedulable_cpus
 
 MIB = 1 << 20
@@ -65,3 +72,43 @@ def test_memory_of_a_system_without_such_files_is_all_of_it(tmp_path):
 
 def test_cpus_are_at_least_one():
     assert schedulable_cpus() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has priorities of threads")
+def test_priority_is_lowered_for_one_thread_alone():
+    def lowered() -> int:
+        machine.lower_thread_priority(5)
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lowered).result() == 5
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries need not be told")
+def test_freed_memory_goes_back_to_the_machine():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    blocks = [libc.malloc(10_000) for _ in range(5_000)]  # small enough to come from the heap
+    for block in blocks:
+        ctypes.memset(block, 1, 10_000)
+    for block in blocks[:-1]:  # the last one keeps the top of the heap where it is
+        libc.free(block)
+    before = resident_bytes()
+    machine.give_back_free_memory()
+    assert resident_bytes() < before - 40_000_000
+    libc.free(blocks[-1])
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_c_library_that_needs_not_be_told_is_left_alone(monkeypatch):
+    monkeypatch.setattr(machine, "_malloc_trim", lambda: None)
+    assert machine.give_back_free_memory() is None

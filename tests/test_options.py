@@ -19,6 +19,7 @@ from pyserving.options import (
     parse,
     saved_model_tags,
     startup_warning,
+    transition_threads,
     usage,
     validate,
 )
@@ -357,3 +358,8 @@ def test_inflight_limits_leave_room_on_a_small_machine():
 def test_documentation_of_flags_is_what_the_code_writes():
     documented = Path(__file__).parent.parent / "docs" / "flags.md"
     assert documented.read_text(encoding="utf-8") == markdown()
+
+
+@pytest.mark.parametrize(("wished", "cpus", "threads"), [(0, 2, 8), (0, 64, 64), (1, 64, 1), (12, 2, 12)])
+def test_threads_that_load_are_as_many_as_wished_or_enough_for_slow_ones(wished, cpus, threads):
+    assert transition_threads(wished, cpus) == threads

@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import config_pb2
 from pyserving.errors import Cancelled, Internal, InvalidArgument, ServingError, error_for
 from pyserving.executors import c_session, python_session, saved_model
 from pyserving.executors.executor import Plan, Way
+from pyserving.machine import give_back_free_memory
 from pyserving.signature import SignatureDef
 
 _log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class TfSessionExecutor:
         for made in self._callables:
             made.close()
         self._session.close()
+        give_back_free_memory()
 
 
 class _Callable:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from pyserving.errors import Code, DataLoss, NotFound
 from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import resource_preserving
-from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest
+from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest, ServableState
 from pyserving.workers import Workers
 from tests.fakes import FakeClock, FakeLoaders, HeldWorkers, RecordedStates
 
@@ -293,6 +294,57 @@ async def test_a_version_that_waits_for_its_retry_holds_no_thread(loaders, state
     await loading.release()
     assert clock.due_in == [60]
     assert manager.available_versions("m") == [2]
+
+
+async def test_a_slow_unload_holds_up_no_other_load_or_unload(manager, workers, loaders, states):
+    for name, number in (("slow", 1), ("m", 2)):
+        manager.set_aspired_versions(name, [version(number, name)])
+    await workers.release()
+    manager.set_aspired_versions("slow", [])
+    manager.set_aspired_versions("m", [version(3)])
+    assert workers.held == [loaders[1].unload, loaders[3].load]
+    await workers.release_one(loaders[3].load)
+    await workers.release_one(loaders[2].unload)
+    assert states.of(2)[-1] is END
+    assert manager.available_versions("m") == [3]
+    assert states.of(1, "slow")[-1] is UNLOADING
+
+
+async def test_a_slow_load_holds_up_no_other_load_or_unload(manager, workers, loaders, states):
+    manager.set_aspired_versions("slow", [version(1, "slow")])
+    manager.set_aspired_versions("m", [version(2)])
+    await workers.release_one(loaders[2].load)
+    manager.set_aspired_versions("m", [version(3)])
+    await workers.release_one(loaders[3].load)
+    await workers.release_one(loaders[2].unload)
+    assert states.of(2)[-1] is END
+    assert states.of(1, "slow") == [START, LOADING]
+
+
+async def test_threads_that_are_stuck_leave_the_others_to_other_models(loaders, states):
+    gate = threading.Event()
+    news = asyncio.Event()
+
+    def publish(state: ServableState) -> None:
+        states(state)
+        news.set()
+
+    async def until(condition: Callable[[], bool]) -> None:
+        while not condition():
+            news.clear()
+            await asyncio.wait_for(news.wait(), timeout=30)
+
+    async with Workers("load", 2) as loading, Workers("unload", 2) as unloading:
+        manager = AspiredVersionsManager(loaders, loading, unloading, publish)
+        manager.set_aspired_versions("m", [version(1)])
+        await until(lambda: states.of(1)[-1:] == [AVAILABLE])
+        loading.submit(gate.wait)
+        unloading.submit(gate.wait)
+        manager.set_aspired_versions("m", [version(2)])
+        await until(lambda: states.of(1)[-1:] == [END])
+        assert manager.available_versions("m") == [2]
+        gate.set()
+        await manager.__aexit__(None, None, None)
 
 
 # Failing and trying again.
