@@ -40,7 +40,7 @@ def test_a_bomb_stops_at_the_limit(encoding):
 
 
 @pytest.mark.parametrize("encoding", PACK)
-@pytest.mark.parametrize("broken", [b"", b"abc", b"\x1f\x8b", gzip.compress(b"abc")[:-9], zlib.compress(b"abc")[:-5]])
+@pytest.mark.parametrize("broken", [b"", b"abc", b"\x1f\x8b", gzip.compress(b"abc", mtime=0)[:-9], zlib.compress(b"abc")[:-5]])
 def test_what_is_broken_is_internal(encoding, broken):
     with pytest.raises(Internal):
         decompress(broken, encoding, 1000, nothing)
