@@ -7,7 +7,7 @@ import asyncio
 import grpc.aio
 
 from pyserving.transports.grpcio_server import GrpcioServer
-from tests.transports.test_grpc_servers import Service, call_a_path_that_is_not_text, serving
+from tests.transports.test_grpc_servers import Service, answered_in_the_end, call_a_path_that_is_not_text, serving
 
 
 async def test_it_tells_that_it_had_to_open_its_port_again(caplog):
@@ -16,5 +16,5 @@ async def test_it_tells_that_it_had_to_open_its_port_again(caplog):
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         await asyncio.to_thread(call_a_path_that_is_not_text, server.port)
-        assert await channel.unary_unary("/t.T/Echo")(b"up", wait_for_ready=True, timeout=10) == b"up"
+        assert await answered_in_the_end(channel) == b"up"
         assert "opened again" in caplog.text
