@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import predict_request
-from tests.end_to_end.server_process import Client, ServerProcess
+from tests.end_to_end.server_process import Client, ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +26,32 @@ pytestmark = pytest.mark.slow
 def serving(tmp_path: Path, source: Path, *flags: str, **more: Any) -> ServerProcess:
     shutil.copytree(source, tmp_path / "m" / "1")
     return ServerProcess("--model_name=m", f"--model_base_path={tmp_path}/m", *flags, **more)
+
+
+class Slow:
+    """A server of the slow model, and one long call in it."""
+
+    def __init__(self, tmp_path: Path, exported: Exported, *flags: str) -> None:
+        self._port = free_port()
+        self.server = serving(tmp_path, exported(models.slow), f"--rest_api_port={self._port}", *flags)
+        self.client = Client(self.server)
+
+    def __enter__(self) -> Slow:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.client.__exit__(*exception)
+        self.server.__exit__(*exception)
+
+    def long_call(self, steps: int) -> Any:
+        """A Predict that has been admitted, and lasts for about a microsecond or a few a step."""
+        call = self.client.prediction.Predict.future(predict_request("m", {"steps": np.int64(steps)}), timeout=120)
+        page = f"http://127.0.0.1:{self._port}/monitoring/prometheus/metrics"
+        while True:
+            assert not call.done()
+            with urllib.request.urlopen(page, timeout=30) as response:
+                if b":pyserving:requests_in_flight{} 1\n" in response.read():
+                    return call
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -61,38 +88,33 @@ def test_every_admitted_request_is_answered(tmp_path: Path, exported: Exported, 
 
 
 def test_a_long_run_is_waited_for(tmp_path: Path, exported: Exported) -> None:
-    with serving(tmp_path, exported(models.slow)) as server, Client(server) as client:
-        # Long enough to be running when the signal arrives, short enough for the grace period.
-        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(300_000)}), timeout=120)
-        quick = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(1)}), timeout=120)
-        quick.result()
-        server.terminate()
-        server.wait_for("finishing what was admitted")
+    with Slow(tmp_path, exported) as slow:
+        call = slow.long_call(steps=300_000)
+        slow.server.terminate()
+        slow.server.wait_for("finishing what was admitted")
         assert call.result().model_spec.version.value == 1
-        assert server.wait() == 0
+        assert slow.server.wait() == 0
 
 
 def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> None:
-    with serving(tmp_path, exported(models.slow), "--shutdown_grace_seconds=0.2") as server, Client(server) as client:
-        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(10**12)}), timeout=120)
-        client.prediction.Predict(predict_request("m", {"steps": np.int64(1)}), timeout=120)
-        server.terminate()
+    with Slow(tmp_path, exported, "--shutdown_grace_seconds=0.2") as slow:
+        call = slow.long_call(steps=10**12)
+        slow.server.terminate()
         with pytest.raises(grpc.RpcError):
             call.result()
-        assert server.wait() == 0
+        assert slow.server.wait() == 0
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path, exported: Exported) -> None:
-    with serving(tmp_path, exported(models.slow), "--shutdown_grace_seconds=600") as server, Client(server) as client:
-        call = client.prediction.Predict.future(predict_request("m", {"steps": np.int64(10**12)}), timeout=120)
-        client.prediction.Predict(predict_request("m", {"steps": np.int64(1)}), timeout=120)
-        server.terminate()
-        server.wait_for("SIGTERM: finishing")
-        while server.process.poll() is None:  # what comes together with the first signal is the same signal
-            server.terminate()
+    with Slow(tmp_path, exported, "--shutdown_grace_seconds=600") as slow:
+        call = slow.long_call(steps=10**12)
+        slow.server.terminate()
+        slow.server.wait_for("SIGTERM: finishing")
+        while slow.server.process.poll() is None:  # what comes together with the first signal is the same signal
+            slow.server.terminate()
             with suppress(subprocess.TimeoutExpired):
-                server.process.wait(timeout=0.1)
-        assert server.wait() == 128 + signal.SIGTERM
+                slow.server.process.wait(timeout=0.1)
+        assert slow.server.wait() == 128 + signal.SIGTERM
         assert call.exception() is not None
 
 
