@@ -13,8 +13,9 @@ becomes of the answers. Against a steady phase without any change it measures, f
 
 Only requests sent between the LOADING of what comes and the END of what goes count, for labels those between a call and
 its answer. Latencies are counted from the moment a request was due. A stall is by how much a callback of the server's
-loop came late, at a callback every millisecond; `cpu` is the part of the longest one in which the loop's thread waited
-for a processor to run on, rather than for another thread of its process.
+loop came late, at a callback every millisecond. Of the longest one, `work` is the part in which the loop's thread ran,
+and `cpu` that in which it waited for a processor; in the rest it waited for other threads of its process. `blocked` is
+the most of that in any stall.
 """
 
 from __future__ import annotations
@@ -142,17 +143,35 @@ async def watch_loop() -> None:
     """Tells of every callback that came late by more than `SHOWN_STALL_SECONDS`."""
     with open("/proc/thread-self/schedstat") as schedstat:  # noqa: ASYNC230  # never waits: the kernel's memory
 
-        def waited() -> float:
+        def seconds() -> tuple[float, float]:
+            """That this thread has run, and that it was kept from running."""
             schedstat.seek(0)
-            return int(schedstat.read().split()[1]) / 1e9
+            ran, waited, _ = schedstat.read().split()
+            return int(ran) / 1e9, int(waited) / 1e9
 
-        cpu_before, due = waited(), time.monotonic() + TICK_SECONDS
+        before, due = seconds(), time.monotonic() + TICK_SECONDS
         while True:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            now, cpu = time.monotonic(), waited()
-            if now - due > SHOWN_STALL_SECONDS:
-                tell(stall=now - due, cpu=min(now - due, cpu - cpu_before))
-            cpu_before, due = cpu, now + TICK_SECONDS
+            now, after = time.monotonic(), seconds()
+            if (late := now - due) > SHOWN_STALL_SECONDS:
+                work, cpu = (min(late, b - a) for a, b in zip(before, after, strict=True))
+                tell(stall=late, work=work, cpu=cpu)
+            before, due = after, now + TICK_SECONDS
+
+
+@dataclass
+class Stall:
+    """Times in milliseconds."""
+
+    at: float
+    """When it ended, in seconds."""
+    late: float
+    work: float
+    cpu: float
+
+    @property
+    def blocked(self) -> float:
+        return max(0.0, self.late - self.work - self.cpu)
 
 
 class Server:
@@ -163,8 +182,7 @@ class Server:
         self._news = asyncio.Condition()
         self.states: dict[tuple[str, int], str] = {}
         self.moments: dict[tuple[str, int, str], float] = {}
-        self.stalls: list[tuple[float, float, float]] = []
-        """When it ended, how long it was, for how long of that it waited for a processor: seconds."""
+        self.stalls: list[Stall] = []
         self.is_ready = False
         self.exit_status: int | None = None
         self._reading = asyncio.create_task(self._read())
@@ -175,7 +193,8 @@ class Server:
             event = json.loads(line)
             async with self._news:
                 if "stall" in event:
-                    self.stalls.append((event["at"], event["stall"], event["cpu"]))
+                    times = (event[name] * 1e3 for name in ("stall", "work", "cpu"))
+                    self.stalls.append(Stall(event["at"], *times))
                 elif "state" in event:
                     key = (event["model"], event["version"])
                     self.states[key] = event["state"]
@@ -311,8 +330,9 @@ class Phase:
     max: float
     stall: float
     """Longest of the server's loop."""
-    stall_cpu: float
-    """The part of it in which the loop waited for a processor."""
+    work: float
+    cpu: float
+    blocked: float
     ratio: float = 1.0
     """Of its p99 to that of the steady phase."""
     seconds: float = 0.0
@@ -326,12 +346,10 @@ def phase_of(
 ) -> Phase:
     counted = [a for a in answers if any(begin <= a.due <= end for begin, end in windows)]
     times = sorted(a.seconds * 1e3 for a in counted) or [math.nan]
-    stalls = sorted(
-        ((s * 1e3, cpu * 1e3) for at, s, cpu in server.stalls if any(b <= at <= e + 0.1 for b, e in windows)),
-        reverse=True,
-    )
+    stalls = [stall for stall in server.stalls if any(b <= stall.at <= e + 0.1 for b, e in windows)]
+    stalls.sort(key=lambda stall: stall.late, reverse=True)
+    longest = stalls[0] if stalls else Stall(0, 0, 0, 0)
     p99 = times[min(len(times) - 1, math.ceil(0.99 * len(times)) - 1)]
-    stall, stall_cpu = stalls[0] if stalls else (0.0, 0.0)
     return Phase(
         model=model,
         phase=name,
@@ -340,24 +358,26 @@ def phase_of(
         p50=times[len(times) // 2],
         p99=p99,
         max=times[-1],
-        stall=stall,
-        stall_cpu=stall_cpu,
+        stall=longest.late,
+        work=longest.work,
+        cpu=longest.cpu,
+        blocked=max((stall.blocked for stall in stalls), default=0.0),
         ratio=p99 / steady if steady else 1.0,
         seconds=sum(end - begin for begin, end in windows),
-        stalls=[stall for stall, _ in stalls[:10]],
+        stalls=[stall.late for stall in stalls[:10]],
     )
 
 
 HEADER = (
     f"{'model':14} {'phase':11} {'s':>6} {'requests':>8} {'failed':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} "
-    f"{'p99/steady':>10} {'stall ms':>8} {'cpu ms':>7}"
+    f"{'p99/steady':>10} {'stall ms':>8} {'work':>6} {'cpu':>6} {'blocked':>7}"
 )
 
 
 def row(p: Phase) -> str:
     return (
         f"{p.model:14} {p.phase:11} {p.seconds:6.1f} {p.requests:8} {sum(p.failures.values()):6} {p.p50:8.1f} "
-        f"{p.p99:8.1f} {p.max:8.1f} {p.ratio:10.2f} {p.stall:8.1f} {p.stall_cpu:7.1f}"
+        f"{p.p99:8.1f} {p.max:8.1f} {p.ratio:10.2f} {p.stall:8.1f} {p.work:6.1f} {p.cpu:6.1f} {p.blocked:7.1f}"
     )
 
 
