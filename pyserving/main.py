@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         if warning := options.startup_warning(parsed.given):
             _log.warning("%s", warning)
         # Not asyncio.run, which waits for what the grace period left behind.
-        return asyncio.new_event_loop().run_until_complete(_serve(parsed.options, parsed.given))
+        return _new_event_loop().run_until_complete(_serve(parsed.options, parsed.given))
     except ServingError as error:
         print(f"Failed to start server. Error: {error.status}", flush=True)
         return _FAILED
@@ -51,6 +51,15 @@ def run(argv: Sequence[str]) -> int:
         _log.exception("The server broke down")
         print(f"Failed to start server. Error: INTERNAL: {type(error).__name__}: {error}", flush=True)
         return _FAILED
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where there is one: a turn of it costs a fraction of asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _serve(settings: Options, given: frozenset[str]) -> int:

@@ -46,7 +46,8 @@ class HttpResponse:
 
 
 Method: TypeAlias = Callable[[Buffer, CallContext], Awaitable[bytes]]
-"""A unary gRPC method: request bytes in, answer bytes out; raises ServingError."""
+"""A unary gRPC method: request bytes in, answer bytes out; raises ServingError. Up to its first wait it may run outside
+of any task, so that `asyncio.timeout` and task groups come after that."""
 StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIterator[bytes]]
 """A streaming gRPC method."""
 HttpHandler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse | None]]

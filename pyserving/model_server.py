@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from pyserving import config, options, protos
+from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
 from pyserving.frontends import monitoring, reflection, status_pages
@@ -34,9 +35,11 @@ from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
-from pyserving.transports.grpcio_server import GrpcioServer, check_addresses
+from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1.server import HttpServer
+from pyserving.transports.http2 import Http2Server
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -48,6 +51,8 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
+"""Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
 _POLICIES: Mapping[str, Policy] = {
     "availability_preserving": availability_preserving,
     "resource_preserving": resource_preserving,
@@ -65,7 +70,7 @@ class ModelServer:
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
         self._has_http_open = False
-        self._grpc: GrpcioServer | None = None
+        self._grpc: GrpcioServer | Http2Server | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
@@ -248,7 +253,7 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer:
+    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer | Http2Server:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -264,7 +269,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        return GrpcioServer(
+        transport = _HTTP2 if settings.grpc_transport == "http2" else GrpcioServer
+        return transport(
             methods,
             streams,
             addresses=_grpc_addresses(settings),

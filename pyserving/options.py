@@ -23,6 +23,7 @@ Value: TypeAlias = int | bool | str | float
 ASPIRED_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+GRPC_TRANSPORTS = ("grpcio", "http2")
 
 
 class Effect(Enum):
@@ -233,6 +234,9 @@ class Options:
         "The most bytes of requests in flight; further ones get RESOURCE_EXHAUSTED. 0: a quarter of free memory",
         ours=True,
     )
+    grpc_transport: str = _string(
+        "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
+    )
     log_format: str = _string("text", "`text` for people, or `json`: one object a line", ours=True)
     log_level: str = _string("info", "The least that is logged: debug, info, warning or error", ours=True)
 
@@ -428,6 +432,7 @@ def _validate_ours(options: Options) -> None:
 _LAST_PORT = 65535
 _CHOICES: Mapping[str, Sequence[str]] = {
     "aspired_version_policy": ASPIRED_VERSION_POLICIES,
+    "grpc_transport": GRPC_TRANSPORTS,
     "log_format": LOG_FORMATS,
     "log_level": LOG_LEVELS,
 }

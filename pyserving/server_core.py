@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +32,8 @@ from pyserving.sources.version_policy import MonitoredServable, monitored_servab
 from pyserving.types import ModelSpec, Prediction, ServableId, ServableRequest, ServableState
 
 _log = logging.getLogger(__name__)
+_LONGEST_MESSAGE = 1000
+"""A call's message is cut at 1024 bytes; what it must not lose is how each model stands."""
 
 
 class Source(Protocol):
@@ -177,9 +181,11 @@ class ServerCore:
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         """Make `config` the wish, try afresh what has failed, and wait as `came_true` does."""
         self.apply_config(config)
-        for outcome in self.outcomes():
-            if outcome.fate is Fate.FAILED and outcome.version is not None:
-                self._manager.retry(ServableId(outcome.name, outcome.version))
+        with suppress(asyncio.TimeoutError):  # told below
+            await _until(deadline, self._source.scanned())  # a model may have another path now, which counts first
+        for model in config.model_config_list.config:
+            for version in self._manager.aspired_versions(model.name):
+                self._manager.retry(ServableId(model.name, version))
         await self.came_true(config, deadline=deadline)
 
     async def came_true(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
@@ -189,16 +195,23 @@ class ServerCore:
         DeadlineExceeded when it took too long: either lists every model's outcome. FailedPrecondition when a label
         names a version that does not come. None of them takes anything of the wish back.
         """
-        names = [model.name for model in config.model_config_list.config]
-        if not await self._settled(names, deadline, is_strict=False):
-            report = _report([self._outcome(name) for name in names])
-            raise DeadlineExceeded(f"The deadline passed before every model was available. {report}")
-        outcomes = [self._outcome(name) for name in names]
+        outcomes = await self._settled_outcomes([model.name for model in config.model_config_list.config], deadline)
         if failed := [outcome for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]:
-            raise Unknown(f"{failure_text(failed, 'model')} {_report(outcomes)}")
+            raise Unknown(_failure(failed, outcomes))
         for error in self.label_errors(config):
             raise error
         _log.info("Finished adding/updating models")
+
+    async def _settled_outcomes(self, names: Sequence[str], deadline: float | None) -> list[Outcome]:
+        while True:
+            is_settled = await self._settled(names, deadline, is_strict=False)
+            outcomes = [self._outcome(name) for name in names]
+            if not is_settled:
+                report = _report(outcomes)
+                raise DeadlineExceeded(f"The deadline passed before every model was available. {report}")
+            # What was seen in passing may be over by now: a failure, say, of a path that is another since.
+            if all(outcome.is_settled for outcome in outcomes):
+                return outcomes
 
     def label_errors(self, config: ModelServerConfig) -> Iterator[FailedPrecondition]:
         """One for each label of `config` that does not answer with its version, and was given no other since."""
@@ -246,6 +259,15 @@ def _is_settled(outcome: Outcome, is_strict: bool) -> bool:
     if not is_strict:
         return outcome.fate is not Fate.PENDING
     return outcome.fate is Fate.AVAILABLE or (outcome.fate is Fate.FAILED and not outcome.has_retries_left)
+
+
+def _failure(failed: Sequence[Outcome], outcomes: Sequence[Outcome]) -> str:
+    """The sentence that a reload fails with. Where a call's message has no room for every reason, the log has."""
+    text = f"{failure_text(failed, 'model')} {_report(outcomes)}"
+    if len(text) <= _LONGEST_MESSAGE:
+        return text
+    _log.warning("%s", text)
+    return f"{failure_text([replace(outcome, error=None) for outcome in failed], 'model')} {_report(outcomes)}"
 
 
 def _report(outcomes: Sequence[Outcome]) -> str:

@@ -327,3 +327,25 @@ async def test_an_answer_on_time_keeps_the_version_until_its_run_is_over(bench: 
     await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].manager_state is ManagerState.END)
     assert executor.is_closed
     assert executor.runs == 1
+
+
+async def test_a_failing_message_lists_every_model_however_long_the_reasons_are(bench: Bench) -> None:
+    names = [f"m{number:02}" for number in range(20)]
+    with pytest.raises(Unknown) as raised:
+        await bench.core.reload_config(config(*names))
+    assert raised.value.message.startswith("20 model(s) did not become available: {{{name: m00}}, ")
+    assert raised.value.message.endswith("m19 empty")
+    assert len(raised.value.message) < 1024
+
+
+async def test_sent_again_it_tries_a_failed_version_of_a_model_that_serves(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    bench.broken[ServableId("m", 2)] = NotFound("no graph")
+    bench.source.storage = {"m": [2]}
+    await bench.core.reload_config(config("m"))
+    await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].health is not None)
+    del bench.broken[ServableId("m", 2)]
+    await bench.core.reload_config(config("m"))
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [2])
+    assert await bench.predict() == 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p, py_object
 from functools import cache
 from typing import Any
@@ -204,8 +204,9 @@ class CSession:
 
     def make_callable(self, options: Any) -> Callable[..., list[Any]]:
         """What a CallableOptions describes. Raises TensorFlow's own errors, now and when it is called."""
-        while self._released:
-            bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
+        with suppress(IndexError):  # another thread may be at it, too
+            while True:
+                bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
         buffer = bindings.TF_NewBufferFromString(options.SerializeToString())
         try:
             handle = bindings.TF_SessionMakeCallable(self._conduit, buffer)
@@ -226,11 +227,15 @@ class CSession:
         """Callables that somebody still holds refuse to be called."""
         self._conduit.close()
         api = _c_api()
-        with _status() as status:
-            api.TF_CloseSession(self._session, status)
-        with _status() as status:
-            api.TF_DeleteSession(self._session, status)
-        api.TF_DeleteGraph(self._graph)
+        try:
+            with _status() as status:
+                api.TF_CloseSession(self._session, status)
+        finally:
+            try:
+                with _status() as status:
+                    api.TF_DeleteSession(self._session, status)
+            finally:
+                api.TF_DeleteGraph(self._graph)
 
 
 class _CCallable:

@@ -66,7 +66,12 @@ def open_saved_model(
     """
     load = c_session.load if c_session.is_available() else python_session.load
     with _load_errors(path):
-        return TfSessionExecutor(load(path, tags, session_config))
+        session = load(path, tags, session_config)
+        try:
+            return TfSessionExecutor(session)
+        except BaseException:
+            session.close()
+            raise
 
 
 class TfSessionExecutor:

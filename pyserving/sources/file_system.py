@@ -213,7 +213,8 @@ class FileSystemStoragePathSource:
         if self._poll_wait_seconds > 0 and len(servables) == len(self._servables):
             self._call_in("poll", self._poll_wait(), self._wake_all)
             await self._follow([local_path(servable.base_path) for servable in servables])
-        questions = [(servable, self._known[servable.name]) for servable in servables]
+        # What went while the watches were set is not asked for any more.
+        questions = [(s, self._known[s.name]) for s in servables if self._servables.get(s.name) == s]
         for report in await self._scanning.submit(scan, questions, self._rules):
             if self._is_current(report):
                 self._take_over(report)

@@ -34,6 +34,7 @@ class Admission:
         self._on_shed = on_shed
         self._calls = 0
         self._bytes = 0
+        self._held = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -46,6 +47,11 @@ class Admission:
     def bytes(self) -> int:
         """Bytes of those calls' bodies."""
         return self._bytes
+
+    @property
+    def held(self) -> int:
+        """Bytes of bodies that are not complete yet, and of answers that are not sent yet."""
+        return self._held
 
     def enter(self, size: int) -> None:
         """Count a call with a body of `size` bytes in; every `enter` that does not raise is followed by one `leave`."""
@@ -63,15 +69,25 @@ class Admission:
         self._check_bytes(size)
         self._count(0, size)
 
+    def hold(self, size: int) -> None:
+        """Count memory of a call that is not admitted yet, or not any more: of a body on its way in, an answer on its
+        way out. ResourceExhausted as for `enter`; `let_go` gives it back."""
+        self._check_bytes(size)
+        self._held += size
+
+    def let_go(self, size: int) -> None:
+        self._held -= size
+
     async def idle(self) -> None:
         """Return when no admitted call is left."""
         await self._idle.wait()
 
     def _check_bytes(self, size: int) -> None:
-        if self._bytes + size > self._max_bytes:
+        taken = self._bytes + self._held
+        if taken + size > self._max_bytes:
             self._on_shed("bytes")
             raise ResourceExhausted(
-                f"Too many bytes in flight: {self._bytes} and {size} more exceed the limit of {self._max_bytes}"
+                f"Too many bytes in flight: {taken} and {size} more exceed the limit of {self._max_bytes}"
                 " (--max_inflight_bytes)"
             )
 

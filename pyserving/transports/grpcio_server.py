@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from types import TracebackType
@@ -14,8 +13,9 @@ from typing import Any, TypeAlias, cast
 import grpc
 import grpc.aio
 
-from pyserving.errors import Code, InvalidArgument, ServingError, Unavailable
+from pyserving.errors import Code, ServingError, Unavailable
 from pyserving.messages import CallContext, Method, StreamMethod, reserve_nothing
+from pyserving.transports import addresses as listening
 from pyserving.transports import unix_socket
 from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
@@ -62,7 +62,7 @@ class GrpcioServer(grpc.GenericRpcHandler):
         self.ports: list[int] = []
         """The TCP ports in the order of their addresses; known once the server is open."""
         self._addresses = list(addresses)
-        self._socket_paths = [path for path in map(_socket_path, addresses) if path is not None]
+        self._socket_paths = [path for path in map(listening.socket_path, addresses) if path is not None]
         self._admission = admission
         self._options = tuple((_CHANNEL_ARGUMENTS | dict(channel_arguments)).items())
         self._handlers = {path: self._unary_handler(path, method) for path, method in methods.items()}
@@ -84,7 +84,7 @@ class GrpcioServer(grpc.GenericRpcHandler):
     async def __aenter__(self) -> GrpcioServer:
         """InvalidArgument, as TensorFlow Serving's, when an address cannot be had."""
         for path in self._socket_paths:
-            _make_room(path)
+            listening.make_room(path)
         await self._open()
         for file in self._socket_files:
             _log.info("The socket %s has mode %04o, as the umask leaves it", file.path, file.mode)
@@ -218,8 +218,8 @@ class GrpcioServer(grpc.GenericRpcHandler):
             try:
                 port = server.add_insecure_port(address)
             except RuntimeError:
-                raise _cannot_listen(f"cannot listen on {address}; is another server there?") from None
-            if _socket_path(address) is None:
+                raise listening.cannot_listen(f"cannot listen on {address}; is another server there?") from None
+            if listening.socket_path(address) is None:
                 address = f"{address.rpartition(':')[0]}:{port}"  # the same again, should we open again
                 ports.append(port)
             addresses.append(address)
@@ -252,22 +252,6 @@ class GrpcioServer(grpc.GenericRpcHandler):
         return not any(os.path.exists(path) for path in self._socket_paths)
 
 
-def check_addresses(addresses: Sequence[str]) -> None:
-    """InvalidArgument when an address is taken now, so that it is told before models load rather than after."""
-    for address in addresses:
-        path = _socket_path(address)
-        if path is not None:
-            _make_room(path)
-            if problem := unix_socket.problem(path):
-                raise _cannot_listen(problem)
-            continue
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_server((host, int(port)), reuse_port=False).close()
-        except OSError as error:
-            raise _cannot_listen(f"cannot listen on {address}: {error.strerror}") from None
-
-
 def _call_context(context: grpc.aio.ServicerContext, reserve: Callable[[int], None] = reserve_nothing) -> CallContext:
     remaining = context.time_remaining()
     deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
@@ -277,22 +261,6 @@ def _call_context(context: grpc.aio.ServicerContext, reserve: Callable[[int], No
 def _serving_task(started: set[asyncio.Task[Any]]) -> asyncio.Task[Any]:
     """grpcio's accept loop among the tasks that start() has made; it has no public handle."""
     return next(task for task in started if "_server_main_loop" in repr(task))
-
-
-def _socket_path(address: str) -> str | None:
-    scheme, _, path = address.partition(":")
-    return path.removeprefix("//") if scheme == "unix" else None
-
-
-def _make_room(path: str) -> None:
-    try:
-        unix_socket.clear(path)
-    except ServingError as error:
-        raise _cannot_listen(str(error)) from error
-
-
-def _cannot_listen(reason: str) -> InvalidArgument:
-    return InvalidArgument(f"Failed to BuildAndStart gRPC server: {reason}")
 
 
 def _shutting_down() -> Unavailable:

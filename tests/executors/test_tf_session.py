@@ -310,3 +310,19 @@ def test_what_nobody_foresaw_fails_the_load_alone(exported, caplog):
     with pytest.raises(Internal, match=r"^TypeError: "):
         open_executor("tensorflow", str(exported(models.half_plus_two)), tags=None)
     assert "Could not load" in caplog.text
+
+
+def test_a_load_that_fails_late_gives_its_session_back(exported, monkeypatch):
+    closed = []
+
+    class Unreadable:
+        meta_graph = None
+
+        def close(self):
+            closed.append(self)
+
+    for module in (c_session, python_session):
+        monkeypatch.setattr(module, "load", lambda path, tags, session_config: Unreadable())
+    with pytest.raises(Internal):
+        open_model(exported, models.half_plus_two)
+    assert len(closed) == 1

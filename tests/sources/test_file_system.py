@@ -432,3 +432,24 @@ async def test_each_scan_is_told_of_and_each_change_too(new_source, wishes, fake
     assert wishes.changed == [ServableId("a", 1)] * 2
     assert caplog.messages == ["Files of servable version {name: a version: 1} changed under the same number"] * 2
     assert len(scans) >= 3
+
+
+async def test_a_model_removed_while_its_folder_is_being_watched_harms_no_other(wishes, tmp_path, monkeypatch):
+    entered, gate = threading.Event(), threading.Event()
+
+    def follow(self, base_paths):
+        entered.set()
+        gate.wait()
+
+    monkeypatch.setattr(watcher.Watcher, "follow", follow)
+    async with Workers("scan", 1) as scanning:
+        source = FileSystemStoragePathSource(wishes.aspire, scanning, 3600.0, quiet_seconds=0.0)
+        a, b = model(tmp_path, "a", "1"), model(tmp_path, "b", "1")
+        source.update_config([a, b])
+        async with source:
+            waiting = asyncio.create_task(source.scanned())
+            await asyncio.get_running_loop().run_in_executor(None, entered.wait)
+            source.update_config([a])
+            gate.set()
+            await waiting
+            assert wishes.calls[-1] == ("a", [1])

@@ -1,0 +1,39 @@
+"""Messages that a client has compressed. Answers are never compressed, as grpcio's are not unless it is told to."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+
+from pyserving.errors import Internal, ResourceExhausted
+from pyserving.messages import Buffer
+
+_WINDOW_BITS: Mapping[str, int] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+ENCODINGS = frozenset({"identity", *_WINDOW_BITS})
+_STEP_BYTES = 1 << 20
+
+
+def decompress(message: Buffer, encoding: str, max_bytes: float, hold: Callable[[int], None]) -> bytes:
+    """The message in full. `hold` is told of memory before it is used, and may refuse.
+
+    Internal when the bytes are not what `encoding` says; ResourceExhausted when they become more than `max_bytes`.
+    """
+    if encoding not in _WINDOW_BITS:
+        raise Internal("A message is marked as compressed, and the call names no compression")
+    parts, size = [], 0
+    decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
+    rest: Buffer = message
+    try:
+        while not decompressor.eof:
+            part = decompressor.decompress(rest, _STEP_BYTES)
+            rest = decompressor.unconsumed_tail
+            if not part and not rest and not decompressor.eof:
+                raise Internal(f"A message ends within its {encoding} data")
+            size += len(part)
+            if size > max_bytes:
+                raise ResourceExhausted(f"Decompressed message larger than max ({max_bytes})")
+            hold(len(part))
+            parts.append(part)
+    except zlib.error as error:
+        raise Internal(f"A message is not in {encoding}: {error}") from None
+    return b"".join(parts)

@@ -1,0 +1,371 @@
+"""One HTTP/2 connection, as RFC 9113 has a server behave: its streams, its windows, and how it comes to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pyserving.errors import Code, ResourceExhausted
+from pyserving.transports.http2 import answers, frames
+from pyserving.transports.http2.departure import Departure
+from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
+from pyserving.transports.http2.frames import Setting
+from pyserving.transports.http2.header_cache import HeadReader
+from pyserving.transports.http2.limits import Allowance
+from pyserving.transports.http2.outbox import Outbox
+from pyserving.transports.http2.patience import Patience, Verdict
+from pyserving.transports.http2.request_head import RequestHead, check_trailers
+from pyserving.transports.http2.service import Service
+from pyserving.transports.http2.stream import Stream
+
+_MAX_GIVEN_UP = 1 << 10
+_KEEPALIVE_PING = b"alive?\0\0"
+
+
+class Connection:
+    """Told what frames say, once their form is known to be right. ConnectionFailure from any of these ends it."""
+
+    def __init__(self, transport: asyncio.Transport, service: Service, on_lost: Callable[[Connection], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limits = service.limits
+        self.data_offset = service.data_offset
+        self.now = self.loop.time()
+        """When this turn began."""
+        self.outbox = Outbox(transport, self.loop)
+        self.patience = Patience(self.limits, self.now)
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self._transport = transport
+        self._service = service
+        self._on_lost = on_lost
+        self._heads = HeadReader(service.heads)
+        self.streams: dict[int, Stream] = {}
+        self._given_up: dict[int, None] = {}  # streams that we ended and the peer may not know to be; the oldest first
+        self.last_id = 0
+        """Of the streams that the peer has begun."""
+        self._receive_window = self.limits.connection_window
+        self._held = 0
+        self._resets = Allowance(self.limits.resets_at_once, self.limits.resets_per_second, self.now)
+        self._idle_frames = Allowance(self.limits.idle_frames_at_once, self.limits.idle_frames_per_second, self.now)
+        self.departure = Departure(self, transport)
+        self._greet()
+
+    def _greet(self) -> None:
+        limits = self.limits
+        settings = {
+            Setting.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
+            Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+            Setting.MAX_FRAME_SIZE: limits.max_frame,
+            Setting.MAX_HEADER_LIST_SIZE: limits.max_header_list,
+        }
+        self.outbox.put(frames.settings(settings))
+        self.outbox.put(frames.window_update(0, limits.connection_window - frames.DEFAULT_WINDOW))
+
+    # Frames
+
+    def on_settings(self, values: list[tuple[int, int]]) -> None:
+        self.patience.has_greeted = True
+        self.on_idle_frame()
+        for setting, value in values:
+            self._apply(setting, value)
+        self.outbox.put(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+    def _apply(self, setting: int, value: int) -> None:
+        if setting == Setting.INITIAL_WINDOW_SIZE:
+            if value > frames.MAX_WINDOW:
+                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "an initial window too large")
+            self._resize_windows(value - self.outbox.initial_window)
+            self.outbox.initial_window = value
+        elif setting == Setting.MAX_FRAME_SIZE:
+            if not frames.DEFAULT_FRAME_BYTES <= value <= frames.LARGEST_FRAME_BYTES:
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a frame size out of range")
+            self.outbox.max_frame = value
+        elif setting == Setting.ENABLE_PUSH and value > 1:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+
+    def _resize_windows(self, growth: int) -> None:
+        for stream in list(self.streams.values()):
+            if stream.send_window + growth > frames.MAX_WINDOW:
+                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window becomes too large")
+            stream.send_window += growth
+            self.outbox.opened(stream)
+
+    def on_headers(self, stream_id: int, block: bytes, is_last: bool) -> None:
+        """A whole header block."""
+        if stream_id <= self.last_id:
+            self._on_trailers(stream_id, block, is_last)
+            return
+        if self.departure.is_final:
+            self._heads.decode(block)  # the table goes on
+            return
+        self.last_id = stream_id
+        try:
+            head, timeout = self._heads.read(block)
+        except StreamFailure as failure:
+            self._spend_reset()
+            self._give_up(stream_id, failure.code)
+        except ResourceExhausted as error:
+            self._refuse(stream_id, answers.trailers_only(stream_id, error.code, error.message), is_last)
+        else:
+            self._open(stream_id, head, None if timeout is None else self.now + timeout, is_last)
+
+    def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
+        if len(self.streams) >= self.limits.max_concurrent_streams:
+            self._spend_reset()
+            self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        stream = self._service.call(self, stream_id, head, deadline)
+        if isinstance(stream, bytes):
+            self._refuse(stream_id, stream, is_last)
+            return
+        self.streams[stream_id] = stream
+        if is_last:
+            self._end_request(stream)
+
+    def _on_trailers(self, stream_id: int, block: bytes, is_last: bool) -> None:
+        fields = self._heads.decode(block)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if stream_id not in self._given_up:
+                raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS for stream {stream_id}, which is over")
+        elif stream.request_ended:
+            self.reset(stream, ErrorCode.STREAM_CLOSED)
+        elif not is_last:
+            self.reset(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            try:
+                check_trailers(fields)
+            except StreamFailure as failure:
+                self.reset(stream, failure.code)
+            else:
+                self._end_request(stream)
+
+    def on_data_head(self, stream_id: int, size: int, payload_size: int, is_last: bool) -> None:
+        """A DATA frame of `size` bytes has begun; all but those of the payload are padding."""
+        self._charge(size)
+        if payload_size == 0 and not is_last:
+            self.on_idle_frame()
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._on_stray(stream_id, "DATA")
+        elif stream.request_ended:
+            self.reset(stream, ErrorCode.STREAM_CLOSED)
+        elif size > stream.receive_window:
+            self.reset(stream, ErrorCode.FLOW_CONTROL_ERROR)
+        else:
+            stream.receive_window -= size
+
+    def on_data(self, stream_id: int, data: memoryview, is_last: bool) -> None:
+        """The frame's payload, or a part of it; `is_last` with the request's last byte. The memory is only lent."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        stream.received += len(data)
+        if is_last:
+            self._end_request(stream, data)
+        else:
+            stream.heard_at = self.now
+            stream.receive(data, False)
+            self.top_up(stream)
+
+    def _end_request(self, stream: Stream, data: memoryview = memoryview(b"")) -> None:  # noqa: B008  never written to
+        stream.request_ended = True
+        if stream.head.content_length is not None and stream.head.content_length != stream.received:
+            self.reset(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            stream.receive(data, True)
+
+    def _charge(self, size: int) -> None:
+        self._receive_window -= size
+        if self._receive_window < 0:
+            raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
+        if self._receive_window <= self.limits.connection_window // 2:
+            self.outbox.put(frames.window_update(0, self.limits.connection_window - self._receive_window))
+            self._receive_window = self.limits.connection_window
+
+    def on_reset(self, stream_id: int) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id, "RST_STREAM")
+        else:
+            self._remove(stream)
+        self._spend_reset()
+
+    def on_window_update(self, stream_id: int, increment: int) -> None:
+        if stream_id == 0:
+            self.outbox.credit(increment)
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id, "WINDOW_UPDATE")
+            return
+        try:
+            self.outbox.credit_stream(stream, increment)
+        except StreamFailure as failure:
+            self.reset(stream, failure.code)
+
+    def on_broken_priority(self, stream_id: int) -> None:
+        """A PRIORITY frame of a wrong length."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self.reset(stream, ErrorCode.FRAME_SIZE_ERROR)
+
+    def on_ping(self, payload: bytes) -> None:
+        self.on_idle_frame()
+        self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    def on_pong(self, payload: bytes) -> None:
+        self.departure.on_pong(payload)
+
+    def on_idle_frame(self) -> None:
+        """One that brings no call further."""
+        if not self._idle_frames.spend(self.now):
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that say nothing")
+
+    def _on_stray(self, stream_id: int, what: str) -> None:
+        self._check_not_idle(stream_id, what)
+        if stream_id <= self.last_id and stream_id not in self._given_up:
+            raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"{what} for stream {stream_id}, which is over")
+
+    def _check_not_idle(self, stream_id: int, what: str) -> None:
+        if stream_id > self.last_id and not self.departure.is_final:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"{what} for stream {stream_id}, which has not begun")
+
+    # What calls ask for
+
+    def answer_at_once(self, stream: Stream, message: bytes) -> bool:
+        """The whole answer of a unary call, if nothing is in its way."""
+        if not self.outbox.answer_at_once(stream, message):
+            return False
+        self.close(stream)
+        return True
+
+    def answer(self, stream: Stream, message: bytes) -> None:
+        """The whole answer of a unary call, as the peer is able to take it."""
+        stream.has_headers = True
+        self.outbox.answer(stream, message)
+
+    def send(self, stream: Stream, message: bytes) -> bool:
+        """One message of several; False when some of it has to wait: `stream.sent` is called then."""
+        if not stream.has_headers:
+            stream.has_headers = True
+            self.outbox.put(answers.headers(stream.id))
+        return self.outbox.send(stream, message)
+
+    def finish(self, stream: Stream, code: Code, message: str) -> None:
+        """The status, after all messages; nothing when the stream is over already."""
+        if stream.is_over:
+            return
+        write = answers.trailers if stream.has_headers else answers.trailers_only
+        if self.outbox.end(stream, write(stream.id, code, message)):
+            self.close(stream)
+
+    def close(self, stream: Stream) -> None:
+        """Our side has ended it."""
+        if not stream.request_ended:
+            self._give_up(stream.id, ErrorCode.NO_ERROR)
+        self._remove(stream)
+
+    def reset(self, stream: Stream, code: ErrorCode) -> None:
+        self._give_up(stream.id, code)
+        self._remove(stream)
+        self._spend_reset()
+
+    def top_up(self, stream: Stream) -> None:
+        """Give the peer credit, when that is a large step."""
+        wanted = stream.wanted_window
+        if stream.receive_window <= wanted // 2 and not stream.is_over:
+            self.outbox.put(frames.window_update(stream.id, wanted - stream.receive_window))
+            stream.receive_window = wanted
+
+    def hold(self, size: int) -> None:
+        """Memory for what is neither admitted nor gone; ResourceExhausted when that is too much."""
+        if self._held + size > self.limits.max_held:
+            raise ResourceExhausted(f"Too many bytes on one connection: the limit is {self.limits.max_held}")
+        self._service.admission.hold(size)
+        self._held += size
+
+    def let_go(self, size: int) -> None:
+        if size:
+            self._held -= size
+            self._service.admission.let_go(size)
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        self._service.cancel(task)
+
+    def _refuse(self, stream_id: int, answer: bytes, is_last: bool) -> None:
+        """Answer a request that no call is made of."""
+        self.outbox.put(answer)
+        if not is_last:
+            self._give_up(stream_id, ErrorCode.NO_ERROR)
+
+    def _give_up(self, stream_id: int, code: ErrorCode) -> None:
+        self.outbox.put(frames.rst_stream(stream_id, code))
+        self._given_up[stream_id] = None
+        if len(self._given_up) > _MAX_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
+
+    def _remove(self, stream: Stream) -> None:
+        del self.streams[stream.id]
+        stream.is_over = True
+        if stream.unsent is not None:
+            self.outbox.forget(stream)
+        stream.over()
+        self.departure.stream_ended()
+
+    def _spend_reset(self) -> None:
+        if not self._resets.spend(self.now):
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many streams reset")
+
+    # The end
+
+    def fail(self, failure: ConnectionFailure) -> None:
+        """The peer has broken the protocol: say how, end everything, and wait a little for it to read that."""
+        self._abandon_streams()
+        self.outbox.put(frames.goaway(self.last_id, failure.code, failure.reason))
+        self.departure.leave(lingers=True)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def lost(self) -> None:
+        """The socket is closed."""
+        self.departure.lost()
+        self._abandon_streams()
+        self._on_lost(self)
+        self.closed.set_result(None)
+
+    def _abandon_streams(self) -> None:
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.is_over = True
+            self.outbox.forget(stream)
+            stream.over()
+
+    # Patience
+
+    def check(self, now: float, *, is_mid_frame: bool) -> None:
+        """Called every now and then."""
+        self.now = now
+        buffered = self._transport.get_write_buffer_size()
+        is_waiting = buffered or any(stream.unsent is not None for stream in self.streams.values())
+        verdict = self.patience.verdict(
+            now,
+            has_streams=bool(self.streams),
+            is_mid_frame=is_mid_frame,
+            taken=self.outbox.written - buffered if is_waiting else None,
+        )
+        if verdict is Verdict.ABORT:
+            self.abort()
+        elif verdict is Verdict.PING:
+            self.outbox.put(frames.frame(frames.PING, 0, 0, _KEEPALIVE_PING))
+        elif verdict is Verdict.RETIRE:
+            self.departure.drain(ends_streams=False)
+        elif verdict is Verdict.CUT_OFF:
+            self.departure.cut_off()
+        self._end_stalled_requests()
+
+    def _end_stalled_requests(self) -> None:
+        patience = self.limits.stall_timeout
+        for stream in list(self.streams.values()):
+            if stream.is_unary and not stream.request_ended and self.now - stream.heard_at >= patience:
+                self.finish(stream, Code.ABORTED, f"The request stood still for {patience:g} seconds")

@@ -1,0 +1,95 @@
+"""From header blocks to request heads, with as little work as blocks that resemble one another need."""
+
+from __future__ import annotations
+
+from pyserving.errors import ResourceExhausted
+from pyserving.transports.http2 import request_head
+from pyserving.transports.http2.hpack import Decoder, Field
+from pyserving.transports.http2.request_head import RequestHead
+
+_FIELD_OVERHEAD = 32
+_MAX_BLOCKS = 64
+_MAX_BLOCK_BYTES = 1 << 10
+_MAX_HEADS = 1 << 10
+_MAX_HEAD_BYTES = 1 << 10
+
+
+class Heads:
+    """Request heads by their fields, shared by all connections: clients of one kind send the same ones."""
+
+    def __init__(self, max_header_list_bytes: int) -> None:
+        self._max_header_list_bytes = max_header_list_bytes
+        self._heads: dict[tuple[Field, ...], RequestHead] = {}
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def head(self, fields: tuple[Field, ...]) -> RequestHead:
+        """StreamFailure when the request is malformed; ResourceExhausted when its fields are too many or too long."""
+        head = self._heads.get(fields)
+        if head is None:
+            size = list_bytes(fields)
+            if size > self._max_header_list_bytes:
+                raise ResourceExhausted(
+                    f"Request metadata of {size} bytes exceeds the limit of {self._max_header_list_bytes}"
+                )
+            head = request_head.parse(fields)
+            if size <= _MAX_HEAD_BYTES:
+                _make_room(self._heads, _MAX_HEADS)
+                self._heads[fields] = head
+        return head
+
+
+class HeadReader:
+    """Reads the header blocks of one connection.
+
+    A block that leaves the dynamic table alone means the same each time it comes, until another changes the table. Real
+    clients do change it, for a grpc-timeout that is new with every call: then the fields are decoded, but the head that
+    the rest of them makes is known.
+    """
+
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
+        self._decoder = Decoder()
+        self._blocks: dict[bytes, tuple[RequestHead, float | None]] = {}
+
+    def __len__(self) -> int:
+        """Blocks whose meaning is known."""
+        return len(self._blocks)
+
+    def read(self, block: bytes) -> tuple[RequestHead, float | None]:
+        """The head, and the timeout in seconds. HpackError, and what `Heads.head` raises."""
+        known = self._blocks.get(block)
+        if known is not None:
+            return known
+        before = self._decoder.changes
+        fields = self.decode(block)
+        timeout = None
+        for position, (name, value) in enumerate(fields):
+            if name == request_head.TIMEOUT:
+                timeout = request_head.timeout_seconds(value)
+                del fields[position]
+                break
+        answer = self._heads.head(tuple(fields)), timeout
+        if self._decoder.changes == before and len(block) <= _MAX_BLOCK_BYTES:
+            _make_room(self._blocks, _MAX_BLOCKS)
+            self._blocks[block] = answer
+        return answer
+
+    def decode(self, block: bytes) -> list[Field]:
+        """The fields as they are, of trailers for one."""
+        before = self._decoder.changes
+        fields = self._decoder.decode(block)
+        if self._decoder.changes != before:
+            self._blocks.clear()
+        return fields
+
+
+def list_bytes(fields: tuple[Field, ...]) -> int:
+    """As SETTINGS_MAX_HEADER_LIST_SIZE counts."""
+    return sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in fields)
+
+
+def _make_room(cache: dict, limit: int) -> None:
+    if len(cache) >= limit:
+        cache.clear()

@@ -1,0 +1,188 @@
+"""A unary gRPC call on an HTTP/2 stream: one message to a method, and its answer back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from pyserving.errors import Code, Internal, ResourceExhausted, ServingError
+from pyserving.messages import Buffer, CallContext, Method, reserve_nothing
+from pyserving.transports.admission import Admission, Lease
+from pyserving.transports.grpc_status import status_of
+from pyserving.transports.http2 import compression
+from pyserving.transports.http2.eager import begin
+from pyserving.transports.http2.message_reader import LARGE_BYTES, PREFIX, Message, MessageReader
+from pyserving.transports.http2.request_head import RequestHead
+from pyserving.transports.http2.stream import Stream, window_for
+
+if TYPE_CHECKING:
+    from pyserving.transports.http2.connection import Connection
+
+_DEADLINE_MARGIN_SECONDS = 0.1
+"""Front ends keep deadlines themselves, and say it better; this is for one that does not."""
+_OFFLOADED_BYTES = 64 << 10
+"""Compressed messages from here on are decompressed in a thread."""
+
+
+class UnaryCall(Stream):
+    """One request message, one answer. Its method has run to its end, if it need not wait, when `receive` returns."""
+
+    __slots__ = ("_admission", "_expiry", "_held", "_message", "_method", "_reader", "_task")
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream_id: int,
+        head: RequestHead,
+        deadline: float | None,
+        method: Method,
+        admission: Admission | None,
+    ) -> None:
+        """Without an admission the call is always let in."""
+        super().__init__(connection, stream_id, head, deadline)
+        self._method = method
+        self._admission = admission
+        self._reader: MessageReader | None = None
+        self._message: Message | None = None
+        self._held = 0
+        self._task: asyncio.Task[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def is_unary(self) -> bool:
+        return True
+
+    def receive(self, data: memoryview, is_last: bool) -> None:
+        if is_last and self._reader is None and PREFIX.size <= len(data) < LARGE_BYTES:  # a small request, in one frame
+            is_compressed, size = PREFIX.unpack_from(data)
+            if not is_compressed and size == len(data) - PREFIX.size <= self.connection.limits.max_receive_message:
+                self._run(self._serve(bytes(data[PREFIX.size :])))
+                return
+        try:
+            self._read(data)
+            if is_last:
+                self._run(self._serve_message(self._complete()))
+        except ServingError as error:
+            self.connection.finish(self, error.code, error.message)
+
+    def _read(self, data: memoryview) -> None:
+        if self._reader is None:
+            connection = self.connection
+            self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
+        for message in self._reader.feed(data):
+            if self._message is not None:
+                raise Internal("More than one request message for a unary method")
+            self._message = message
+
+    def _complete(self) -> Message:
+        if self._reader is None or not self._reader.is_between_messages:
+            raise Internal("The request ends within a message")
+        if self._message is None:
+            raise Internal("No request message for a unary method")
+        message, self._message = self._message, None
+        return message
+
+    def _hold(self, size: int) -> None:
+        self.connection.hold(size)
+        self._held += size
+
+    def _let_go(self) -> None:
+        self.connection.let_go(self._held)
+        self._held = 0
+
+    @property
+    def wanted_window(self) -> int:
+        return window_for(self.connection.limits, self._reader)
+
+    # Running
+
+    def _run(self, serving: Coroutine[Any, Any, None]) -> None:
+        loop = self.connection.loop
+        task = begin(serving, loop)
+        if task is not None:
+            self._task = task
+            if self.deadline is not None:
+                self._expiry = loop.call_at(self.deadline + _DEADLINE_MARGIN_SECONDS, self._expire)
+
+    async def _serve_message(self, message: Message) -> None:
+        body = message.body
+        if message.is_compressed:
+            try:
+                body = await self._decompressed(message.body)
+            except ServingError as error:
+                self._ended()
+                self.connection.finish(self, error.code, error.message)
+                return
+        self._let_go()  # and counted by its admission, in the same breath
+        await self._serve(body)
+
+    async def _decompressed(self, body: Buffer) -> bytes:
+        encoding, limit = self.head.encoding, self.connection.limits.max_receive_message
+        if len(body) < _OFFLOADED_BYTES:
+            return compression.decompress(body, encoding, limit, self._hold)
+        loop = self.connection.loop
+
+        def hold(size: int) -> None:
+            asyncio.run_coroutine_threadsafe(self._hold_on_loop(size), loop).result()
+
+        return await loop.run_in_executor(None, compression.decompress, body, encoding, limit, hold)
+
+    async def _hold_on_loop(self, size: int) -> None:
+        if self.is_over:
+            raise ResourceExhausted("The call is over")
+        self._hold(size)
+
+    async def _serve(self, body: Buffer) -> None:
+        lease, reserve = None, reserve_nothing
+        answer, status = b"", (Code.OK, "")
+        try:
+            if self._admission is not None:
+                lease = Lease(self._admission, len(body))
+                reserve = lease.reserve
+            answer = await self._method(body, CallContext(self.deadline, self.head.metadata, reserve))
+        except asyncio.CancelledError:
+            status = Code.CANCELLED, ""
+        except Exception as error:
+            status = status_of(error, self.head.path)
+        if lease is not None:
+            lease.release()
+        self._ended()
+        if status[0] is Code.OK:
+            self._answer(answer)
+        else:
+            self.connection.finish(self, *status)
+
+    def _answer(self, answer: bytes) -> None:
+        if len(answer) > self.connection.limits.max_send_message:
+            sizes = f"({len(answer)} vs. {self.connection.limits.max_send_message})"
+            self.connection.finish(self, Code.RESOURCE_EXHAUSTED, f"Sent message larger than max {sizes}")
+            return
+        if self.is_over or self.connection.answer_at_once(self, answer):
+            return
+        try:
+            self._hold(len(answer))
+        except ServingError as error:
+            self.connection.finish(self, error.code, error.message)
+            return
+        self.connection.answer(self, answer)
+
+    def _ended(self) -> None:
+        """The method is done, and with it what would end it."""
+        self._task = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _expire(self) -> None:
+        self.connection.finish(self, Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def sent(self, has_ended: bool) -> None:
+        self.connection.close(self)
+
+    def over(self) -> None:
+        self._let_go()
+        self._reader = self._message = None
+        if self._task is not None:
+            self.connection.cancel(self._task)
+        self._ended()
