@@ -7,7 +7,6 @@ import ctypes
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -70,10 +69,3 @@ def _malloc_trim() -> Callable[[int], int] | None:
         return None
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim
-
-
-def lower_thread_priority(niceness: int = 10) -> None:
-    """From now on this thread, and those it starts, get a CPU after all others that want one. Only Linux can."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # containers may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

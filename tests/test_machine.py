@@ -5,9 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,18 +69,6 @@ def test_memory_of_a_system_without_such_files_is_all_of_it(tmp_path):
 
 def test_cpus_are_at_least_one():
     assert schedulable_cpus() >= 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has priorities of threads")
-def test_priority_is_lowered_for_one_thread_alone():
-    def lowered() -> int:
-        machine.lower_thread_priority(5)
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lowered).result() == 5
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries need not be told")
