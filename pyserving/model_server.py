@@ -10,6 +10,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from pyserving import config, options, protos
+from pyserving.batching.counts import BatchCounts
+from pyserving.batching.scheduler import SharedBatchScheduler
+from pyserving.batching_session import BatchingSession
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
@@ -31,7 +34,7 @@ from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
-from pyserving.session import DirectSession
+from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
@@ -72,6 +75,8 @@ class ModelServer:
         self._has_http_open = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._session_config = b""
+        self._batching: config.Batching | None = None
+        self._scheduler: SharedBatchScheduler | None = None
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
@@ -86,13 +91,17 @@ class ModelServer:
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
+        cpus = schedulable_cpus()
+        self._batching = config.batching(settings, cpus)
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
         scanning_remote = await enter(Workers("scan-remote", 4))
-        cpus = schedulable_cpus()
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
         running = await enter(Workers("run", 4 * cpus))
+        if self._batching is not None:
+            pool = self._batching.pool
+            self._scheduler = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = ServerCore(
@@ -216,7 +225,8 @@ class ModelServer:
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
+        make_servable = partial(self._servable, running, version.path)
+        loader = ServableLoader(version, self._open_executor, make_servable, self._warm_up())
         self._loaders[version.id] = loader
         return loader
 
@@ -227,14 +237,15 @@ class ModelServer:
             path,
             tags=options.saved_model_tags(self._settings),
             session_config=self._session_config,
+            looks_for_state=self._batching is not None,
         )
 
-    def _servable(self, running: Workers, servable_id: ServableId, executor: Executor) -> Servable:
+    def _servable(self, running: Workers, path: str, servable_id: ServableId, executor: Executor) -> Servable:
         """In a loading thread."""
         servable = Servable(
             servable_id,
             executor,
-            DirectSession(executor, running, self._count_run),
+            self._session(DirectSession(executor, running, self._count_run), path, servable_id, executor),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -242,6 +253,23 @@ class ModelServer:
         gc.collect()
         gc.freeze()
         return servable
+
+    def _session(self, direct: DirectSession, path: str, servable_id: ServableId, executor: Executor) -> Session:
+        """In a loading thread."""
+        if self._batching is None or self._scheduler is None:
+            return direct
+        queue = self._batching.queue or config.version_queue_options(path, _read_version_file)
+        if queue is None:
+            return direct
+        return BatchingSession(
+            direct,
+            self._scheduler,
+            queue,
+            partial(BatchCounts, self.metrics, servable_id.name, str(servable_id.version)),
+            executor.signature_defs,
+            observe=self._count_run,
+            may_rerun=not executor.may_change,
+        )
 
     def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
         settings = self._settings
@@ -359,6 +387,12 @@ class ModelServer:
             _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
+
+
+def _read_version_file(path: str) -> bytes | None:
+    from pyserving.executors import tf_file  # imports TensorFlow, which the model's load has done already
+
+    return tf_file.read(path)
 
 
 def _hopeless(core: ServerCore) -> ServingError | None:

@@ -297,11 +297,13 @@ def test_flags_that_can_be_pass(options):
 
 
 def test_startup_warning_names_only_what_was_given_and_does_nothing():
-    given = parse(["--port=1", "--enable_batching", "--skip_initialize_tpu", "--noenable_profiler"]).given
+    given = parse(
+        ["--port=1", "--enable_batching", "--prefer_tflite_model", "--skip_initialize_tpu", "--noenable_profiler"]
+    ).given
 
     assert startup_warning(given) == (
         "Flags that change nothing here: --skip_initialize_tpu (not applicable: TPUs are not used), "
-        "--enable_batching (no effect yet), --enable_profiler (no effect yet)"
+        "--prefer_tflite_model (no effect yet), --enable_profiler (no effect yet)"
     )
 
 

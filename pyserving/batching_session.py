@@ -1,0 +1,436 @@
+"""A session whose requests run together: what waits at the same time, or came in the same turn of the loop.
+
+Requests that no batch can take up run by themselves, in the DirectSession within.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from pyserving.batching import counts, tensors
+from pyserving.batching.counts import BatchCounts
+from pyserving.batching.parameters import QueueOptions
+from pyserving.batching.queue import Batch, BatchQueue, BatchTask, Piece
+from pyserving.batching.run import BatchRun
+from pyserving.batching.scheduler import SharedBatchScheduler
+from pyserving.errors import DeadlineExceeded, ServingError, Unavailable
+from pyserving.executors.execution_plan import Choice, ExecutionPlan
+from pyserving.executors.executor import Way
+from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, RunResult
+from pyserving.signature import SignatureDef
+
+_T = TypeVar("_T")
+
+TIMED_OUT_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
+"""As batching_session.cc."""
+
+
+class BatchingSession:
+    """One version's runs, in batches. A queue for each set of feeds and set of fetches, whoever asks for them."""
+
+    MOST_ROUTES = 512
+    """Plans whose queue is known."""
+
+    def __init__(
+        self,
+        direct: DirectSession,
+        scheduler: SharedBatchScheduler,
+        options: QueueOptions,
+        new_counts: Callable[[str], BatchCounts],
+        signature_defs: Mapping[str, SignatureDef],
+        *,
+        observe: Callable[[float], None] = lambda micros: None,
+        may_rerun: bool = True,
+    ) -> None:
+        """`new_counts(signature)` gives the cells of a queue; `observe(micros)` hears on the loop of every run.
+
+        `may_rerun`: a run changes nothing in the model, so that a batch which has failed may be run again one by one.
+        """
+        self._direct = direct
+        self._scheduler = scheduler
+        self._options = options
+        self._new_counts = new_counts
+        self._signature_defs = signature_defs
+        self._observe = observe
+        self._may_rerun = may_rerun
+        self._lanes: dict[Hashable, _Lane] = {}
+        self._routes: dict[ExecutionPlan, _Route] = {}
+
+    def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan:
+        """As DirectSession."""
+        return self._direct.plan(feeds, fetches)
+
+    async def subset_plan(
+        self, feeds: tuple[str, ...], fetches: tuple[str, ...], handle: Handle | None, deadline: float | None
+    ) -> ExecutionPlan:
+        """As DirectSession."""
+        return await self._direct.subset_plan(feeds, fetches, handle, deadline)
+
+    async def offload(self, function: Callable[[], _T]) -> _T:
+        """As DirectSession."""
+        return await self._direct.offload(function)
+
+    def in_calling_thread(self, observe: Callable[[float], None]) -> CallingThreadSession:
+        """As DirectSession; each run is made in every allowed batch size, too."""
+        return self._direct.in_calling_thread(observe, self._options.allowed_batch_sizes)
+
+    async def run(
+        self,
+        plan: ExecutionPlan,
+        arrays: Sequence[np.ndarray],
+        handle: Handle | None = None,
+        deadline: float | None = None,
+    ) -> RunResult:
+        """As DirectSession.
+
+        Raises also InvalidArgument for arrays that differ in their rows or have too many, Unavailable when too many
+        wait, and DeadlineExceeded on time whether the request waits or runs. What has not begun then never begins.
+        """
+        route = self._routes.get(plan) or self._new_route(plan)
+        rows = tensors.batch_rows(arrays)
+        if not rows or not route.lane.is_splittable or route.lane.goes_alone(plan, arrays, rows):
+            return await self._direct.run(plan, arrays, handle, deadline)
+        plan.check_dtypes(arrays)
+        request = route.lane.schedule(route, arrays, rows, handle, deadline)
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            route.lane.give_up(request, counts.CANCELLED)
+            raise
+
+    def _new_route(self, plan: ExecutionPlan) -> _Route:
+        feeds, fetches = plan.plan.feeds, plan.plan.fetches
+        tensors_of_queue = (frozenset(feeds), frozenset(fetches))
+        lane = self._lanes.get(tensors_of_queue)
+        if lane is None:
+            signature = _signature_of(self._signature_defs, *tensors_of_queue)
+            lane = self._lanes[tensors_of_queue] = _Lane(self, plan, self._new_counts(signature))
+        if len(self._routes) >= self.MOST_ROUTES:
+            self._forget_idle()
+        route = self._routes[plan] = _Route(
+            lane, _order(lane.plan.plan.feeds, feeds), _order(fetches, lane.plan.plan.fetches)
+        )
+        return route
+
+    def _forget_idle(self) -> None:
+        """Those that are asked for again are made again."""
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.is_busy}
+        kept = set(self._lanes.values())
+        self._routes = {plan: route for plan, route in self._routes.items() if route.lane in kept}
+
+
+def _order(wanted: Sequence[str], given: Sequence[str]) -> tuple[int, ...] | None:
+    """Where in `given` each of `wanted` is; None when they are the same."""
+    return None if wanted == given else tuple(map(given.index, wanted))
+
+
+def _signature_of(signature_defs: Mapping[str, SignatureDef], feeds: frozenset[str], fetches: frozenset[str]) -> str:
+    """The first signature, by name, with these tensors; else the first that has them among its own; else no name."""
+    partly = ""
+    for name, signature in sorted(signature_defs.items()):
+        outputs = {info.name for info in signature.outputs.values()}
+        if feeds != {info.name for info in signature.inputs.values()}:
+            continue
+        if outputs == fetches:
+            return name
+        if not partly and outputs >= fetches:
+            partly = name
+    return partly
+
+
+class _Request(BatchTask):
+    """One caller who waits."""
+
+    __slots__ = ("arrays", "began", "future", "handle", "lane", "outputs", "route", "timer")
+
+    def __init__(
+        self,
+        route: _Route,
+        arrays: Sequence[np.ndarray],
+        rows: int,
+        variety: Hashable,
+        handle: Handle | None,
+        deadline: float | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(rows, variety, loop.time(), deadline)
+        self.route = route
+        self.arrays = arrays
+        self.handle = handle
+        self.future: asyncio.Future[RunResult] = loop.create_future()
+        self.timer: asyncio.TimerHandle | None = None
+        self.began = perf_counter()
+        self.outputs: dict[int, Sequence[np.ndarray]] | None = None
+        """By first row, of a request that is cut in pieces."""
+
+    def answer(self, outputs: Sequence[np.ndarray], piece: Piece[_Request]) -> None:
+        """The outputs of these rows."""
+        if self.future.done():
+            return
+        if piece.size < self.size:
+            if (whole := self._gathered(outputs, piece)) is None:
+                return
+            outputs = whole
+        order = self.route.fetch_order
+        if order is not None:
+            outputs = [outputs[index] for index in order]
+        self._settle()
+        self.future.set_result(RunResult(outputs, (perf_counter() - self.began) * 1e6))
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self._settle()
+            self.future.set_exception(error)
+
+    def _gathered(self, outputs: Sequence[np.ndarray], piece: Piece[_Request]) -> list[np.ndarray] | None:
+        """All rows, once every piece is there."""
+        if self.outputs is None:
+            self.outputs = {}
+        self.outputs[piece.start] = outputs
+        if sum(len(part[0]) for part in self.outputs.values()) < self.size:
+            return None
+        parts = [self.outputs[start] for start in sorted(self.outputs)]
+        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _settle(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """From a plan to the queue that it shares with others, which may have the same tensors in another order."""
+
+    lane: _Lane
+    feed_order: tuple[int, ...] | None
+    """For each of the queue's feeds, where it is in the plan's."""
+    fetch_order: tuple[int, ...] | None
+    """For each of the plan's fetches, where it is in the queue's."""
+
+
+class _Lane:
+    """A queue, the plan that runs its batches, and what is counted of it."""
+
+    def __init__(self, session: BatchingSession, plan: ExecutionPlan, counted: BatchCounts) -> None:
+        options = session._options
+        self.plan = plan
+        self.owner: Hashable = session
+        self._options = options
+        self._scheduler = session._scheduler
+        self._observe = session._observe
+        self._may_rerun = session._may_rerun
+        self._counts = counted
+        self._queue: BatchQueue[_Request] = BatchQueue(options, self._too_late)
+        self._arenas = tensors.Arenas(session._scheduler.threads + 1)
+        self._variety = tensors.padded_shapes if options.pad_variable_length_inputs else tensors.shapes
+        self._flights: dict[_Request, set[_Flight]] = {}
+        """Batches in threads, by the requests in them."""
+        self._untimed: list[_Request] = []
+        """Came in this turn of the loop, and have no timer for their deadline yet."""
+        self._is_turn_ending = False
+        self._in_this_turn = 0
+        self._in_last_turn = 0
+        self.is_splittable = True
+        """Its outputs have a row for each row of the inputs, as far as is known."""
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._queue.depth or self._flights or self._is_turn_ending)
+
+    # On the way in.
+
+    def goes_alone(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], rows: int) -> bool:
+        """Whether this request runs at once on the loop: nobody else was there in the last turn, nor is in this one."""
+        return False
+
+    def schedule(
+        self, route: _Route, arrays: Sequence[np.ndarray], rows: int, handle: Handle | None, deadline: float | None
+    ) -> _Request:
+        """Raises Unavailable and InvalidArgument as the queue does, and DeadlineExceeded for one that is past."""
+        loop = asyncio.get_running_loop()
+        if deadline is not None and deadline <= loop.time():
+            raise DeadlineExceeded(TIMED_OUT_IN_QUEUE)
+        if route.feed_order is not None:
+            arrays = [arrays[index] for index in route.feed_order]
+        request = _Request(route, arrays, rows, self._variety(arrays), handle, deadline, loop)
+        try:
+            self._queue.schedule(request)
+        except Unavailable:
+            self._counts.dropped(counts.FULL)
+            raise
+        self._counts.enqueued(rows, len(arrays))
+        if deadline is not None:
+            self._untimed.append(request)
+        self._end_turn_soon(loop)
+        return request
+
+    def _end_turn_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._in_this_turn += 1
+        if not self._is_turn_ending:
+            self._is_turn_ending = True
+            loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """What came in this turn of the loop is all there."""
+        self._is_turn_ending = False
+        self._in_last_turn, self._in_this_turn = self._in_this_turn, 0
+        if self._queue.depth:
+            self._scheduler.add(self)
+        for request in self._untimed:
+            self._keep_deadline(request)
+        self._untimed.clear()
+        self._counts.depth(self._queue.depth)
+
+    # Deadlines, and callers who leave.
+
+    def _keep_deadline(self, request: _Request) -> None:
+        if not request.future.done() and request.deadline is not None:
+            loop = request.future.get_loop()
+            request.timer = loop.call_at(request.deadline, self._expire, request)
+
+    def _expire(self, request: _Request) -> None:
+        is_running = request.taken > 0
+        request.fail(DeadlineExceeded(TIMED_OUT if is_running else TIMED_OUT_IN_QUEUE))
+        self.give_up(request, counts.DEADLINE)
+
+    def give_up(self, request: _Request, reason: str) -> None:
+        """Nobody waits for it any more: what has not begun of it never begins."""
+        request._settle()
+        if self._queue.drop(request):
+            self._counts.dropped(reason)
+            self._counts.depth(self._queue.depth)
+        for flight in self._flights.get(request, ()):
+            if not flight.is_awaited:
+                self._scheduler.abandon(flight)
+
+    def _too_late(self, request: _Request) -> None:
+        """It left the queue, for its deadline has come or is too near for any run. Its timer answers it, on time."""
+        is_past = request.deadline is not None and request.deadline <= asyncio.get_running_loop().time()
+        self._counts.dropped(counts.DEADLINE if is_past else counts.TOO_LATE)
+        if is_past:
+            request.fail(DeadlineExceeded(TIMED_OUT_IN_QUEUE))
+
+    # On the way out, as the scheduler's source.
+
+    def due(self) -> float | None:
+        return self._queue.due()
+
+    def take(self, now: float) -> _Flight | None:
+        batch = self._queue.take(now)
+        if batch is None:
+            return None
+        flight = self._flight(batch)
+        for piece in batch.pieces:
+            self._flights.setdefault(piece.task, set()).add(flight)
+        handle = batch.pieces[0].task.handle
+        flight.held = handle.copy() if handle is not None else None
+        self._counts.depth(self._queue.depth)
+        return flight
+
+    def _flight(self, batch: Batch[_Request]) -> _Flight:
+        began = perf_counter()
+        self._counts.taken([(began - piece.task.began) * 1e6 for piece in batch.pieces])
+        feeds = [_rows_of(piece) for piece in batch.pieces]
+        run_size = self._options.run_size(batch.size)
+        merged = None
+        if len(feeds) > 1 or run_size > batch.size:
+            forms = [(tensors.merged_shape(arrays, run_size), arrays[0].dtype) for arrays in zip(*feeds, strict=True)]
+            merged = self._arenas.arrays(forms)
+        return _Flight(self, batch, feeds, merged, run_size, self.plan.choice(merged or feeds[0]))
+
+    def landed(self, flight: _Flight, error: BaseException | None) -> None:
+        """On the loop: everybody in the batch is answered in this one turn."""
+        for piece in flight.batch.pieces:
+            flights = self._flights[piece.task]
+            flights.discard(flight)
+            if not flights:
+                del self._flights[piece.task]
+        self._count(flight)
+        run = flight.batch_run
+        if not run.is_splittable:
+            self.is_splittable = False
+        for piece, outcome in zip(flight.batch.pieces, run.outcomes, strict=False):
+            if isinstance(outcome, ServingError):
+                piece.task.fail(outcome)
+                self._queue.drop(piece.task)
+            else:
+                piece.task.answer(outcome, piece)
+        if error is not None:
+            for piece in flight.batch.pieces:
+                piece.task.fail(error)
+                self._queue.drop(piece.task)
+
+    def _count(self, flight: _Flight) -> None:
+        run, batch = flight.batch_run, flight.batch
+        if run.micros:
+            self._observe(run.micros)
+            padding = 0
+            if flight.merged is not None:
+                padding = sum(map(tensors.padding_bytes, zip(*flight.feeds, strict=True), flight.merged))
+            self._counts.ran(batch.size, flight.run_size, self._options.max_execution_batch_size, padding)
+        if run.has_succeeded:
+            self._queue.record(batch.pieces[0].task.variety, flight.run_size, run.micros / 1e6)
+        for _ in range(run.reruns):
+            self._observe(run.rerun_micros / run.reruns)
+        self._counts.reran(run.reruns)
+
+
+class _Flight:
+    """A batch on its way."""
+
+    def __init__(
+        self,
+        lane: _Lane,
+        batch: Batch[_Request],
+        feeds: Sequence[Sequence[np.ndarray]],
+        merged: Sequence[np.ndarray] | None,
+        run_size: int,
+        choice: Choice,
+    ) -> None:
+        self._lane = lane
+        self._choice = choice
+        self._way: Way = choice.next()
+        self.batch = batch
+        self.feeds = feeds
+        self.merged = merged
+        self.run_size = run_size
+        self.held: Handle | None = None
+        """Keeps the version loaded for as long as a thread is in it."""
+        self.batch_run = BatchRun(
+            self._way.run,
+            feeds,
+            [piece.size for piece in batch.pieces],
+            merged,
+            may_rerun=lane._may_rerun,
+            is_wanted=lambda index: not batch.pieces[index].task.future.done(),
+        )
+
+    @property
+    def is_awaited(self) -> bool:
+        return any(not piece.task.future.done() for piece in self.batch.pieces)
+
+    def run(self) -> None:
+        """In the thread."""
+        self.batch_run()
+
+    def land(self, error: BaseException | None) -> None:
+        if self.batch_run.has_succeeded:
+            self._choice.record(self._way, self.batch_run.micros)
+        try:
+            self._lane.landed(self, error)
+        finally:
+            if self.held is not None:
+                self.held.close()
+
+
+def _rows_of(piece: Piece[_Request]) -> Sequence[np.ndarray]:
+    task = piece.task
+    if piece.size == task.size:
+        return task.arrays
+    return [array[piece.start : piece.start + piece.size] for array in task.arrays]
