@@ -233,6 +233,8 @@ class _Lane:
         """Batches in threads, by the requests in them."""
         self._untimed: list[_Request] = []
         """Came in this turn of the loop, and have no timer for their deadline yet."""
+        self._in_threads = 0
+        """Batches of this queue."""
         self._is_turn_ending = False
         self._in_this_turn = 0
         self._in_last_turn = 0
@@ -321,8 +323,8 @@ class _Lane:
     def due(self) -> float | None:
         return self._queue.due()
 
-    def take(self, now: float) -> _Flight | None:
-        batch = self._queue.take(now)
+    def take(self, now: float, threads: int) -> _Flight | None:
+        batch = self._queue.take(now, threads + self._in_threads)
         if batch is None:
             return None
         flight = self._flight(batch)
@@ -330,6 +332,7 @@ class _Lane:
             self._flights.setdefault(piece.task, set()).add(flight)
         handle = batch.pieces[0].task.handle
         flight.held = handle.copy() if handle is not None else None
+        self._in_threads += 1
         self._counts.depth(self._queue.depth)
         return flight
 
@@ -346,6 +349,7 @@ class _Lane:
 
     def landed(self, flight: _Flight, error: BaseException | None) -> None:
         """On the loop: everybody in the batch is answered in this one turn."""
+        self._in_threads -= 1
         for piece in flight.batch.pieces:
             flights = self._flights[piece.task]
             flights.discard(flight)

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from statistics import median
 
 
 class RunCosts:
-    """The latest run times of one kind of batch, in classes of rows: a class for each power of two."""
+    """The latest run times of one kind of batch, in classes of rows: a class for each power of two.
+
+    They are what runs took as they were made, beside whatever else was going on: a device that does one run after
+    another shows in longer runs when two are made at once.
+    """
 
     WINDOW = 8
     LEAST_SAMPLES = 3
     """Of a class, before its size is judged."""
     LEAST_GAIN = 0.05
-    """What a row must save in a smaller batch for it to be preferred; less is noise."""
-    CHOICES_BETWEEN_TRIALS = 64
-    """So often the largest batch is run although a smaller one was found to pay better: things change."""
+    """What smaller batches must save to be preferred; less is noise."""
+    CHOICES_BETWEEN_TRIALS = 32
+    """So often a size is tried again that was found wanting: things change."""
 
     def __init__(self) -> None:
         self._runs: dict[int, deque[tuple[int, float]]] = {}
         """Class to rows and seconds of its latest runs."""
+        self._medians: dict[int, float] = {}
+        """Class to seconds a row, where enough is known."""
         self._choices = 0
 
     def record(self, rows: int, seconds: float) -> None:
         """A run of `rows` took so long."""
-        self._runs.setdefault(_size_class(rows), deque(maxlen=self.WINDOW)).append((rows, seconds))
+        size = _size_class(rows)
+        runs = self._runs.setdefault(size, deque(maxlen=self.WINDOW))
+        runs.append((rows, seconds))
+        if len(runs) >= self.LEAST_SAMPLES:
+            self._medians[size] = median(seconds / rows for rows, seconds in runs)
 
     def estimate(self, rows: int) -> float:
         """Seconds that a run of `rows` will hardly exceed; 0 where nothing is known.
@@ -45,28 +56,45 @@ class RunCosts:
             return self._runs[max(smaller)]
         return self._runs[min(larger)] if larger else None
 
-    def best_size(self, rows: int) -> int:
-        """How many of `rows` to run next: all of them, unless a smaller batch has been found to take less for each."""
-        per_row = self._per_row(rows)
-        if per_row is None or rows == 1:
-            return rows
+    def best_size(self, rows: int, threads: int = 1, run_size: Callable[[int], int] = int) -> int:
+        """How many of `rows` to run next, so that all of them are done soonest in so many threads.
+
+        All at once, unless smaller batches have been found to be better; each size that is not known well enough is
+        tried. `run_size(rows)`: the rows of the run that takes them up.
+        """
+        if rows == 1:
+            return 1
         self._choices += 1
+        candidates = list(_candidates(rows, threads))
+        for size in candidates:
+            if _size_class(run_size(size)) not in self._medians:
+                return size
         if self._choices % self.CHOICES_BETWEEN_TRIALS == 0:
-            return rows
-        best, least = rows, per_row * (1 - self.LEAST_GAIN)
-        size = _size_class(rows) // 2
-        while size:
-            seconds = self._per_row(size)
-            if seconds is not None and seconds < least:
-                best, least = size, seconds
-            size //= 2
+            return candidates[self._choices // self.CHOICES_BETWEEN_TRIALS % len(candidates)]
+        best, least = rows, float("inf")
+        for size in candidates:
+            run = run_size(size)
+            rounds = _divided_up(_divided_up(rows, size), threads)
+            seconds = rounds * run * self._medians[_size_class(run)]
+            if seconds < least:
+                best, least = size, seconds * (1 - self.LEAST_GAIN)
         return best
 
-    def _per_row(self, rows: int) -> float | None:
-        known = self._runs.get(_size_class(rows), ())
-        if len(known) < self.LEAST_SAMPLES:
-            return None
-        return median(seconds / run for run, seconds in known)
+
+def _candidates(rows: int, threads: int) -> Iterator[int]:
+    """All, an equal part for each thread, and the powers of two below; from large to small."""
+    yield rows
+    share = _divided_up(rows, threads)
+    size = _size_class(rows) // 2
+    while size:
+        if size < share < min(rows, 2 * size):
+            yield share
+        yield size
+        size //= 2
+
+
+def _divided_up(number: int, by: int) -> int:
+    return -(-number // by)
 
 
 def _size_class(rows: int) -> int:

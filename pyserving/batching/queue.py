@@ -115,13 +115,16 @@ class BatchQueue(Generic[T]):
         self._remove(lane, task)
         return True
 
-    def take(self, now: float) -> Batch[T] | None:
-        """The next batch that may run, without those tasks that it would not serve any more; None: there is none."""
+    def take(self, now: float, threads: int = 1) -> Batch[T] | None:
+        """The next batch that may run, without those tasks that it would not serve any more; None: there is none.
+
+        `threads` may run batches of this queue; 0: the loop does, where runs are so short that one is best.
+        """
         timeout = self._options.batch_timeout_seconds
         for variety, lane in list(self._lanes.items()) if timeout else self._in_turn():
             if timeout and not self._is_ready(lane, now):
                 continue
-            batch = self._form(lane, now)
+            batch = self._form(lane, now, threads)
             if variety in self._lanes:
                 self._lanes[variety] = self._lanes.pop(variety)
             if batch is not None:
@@ -192,8 +195,8 @@ class BatchQueue(Generic[T]):
             return True
         return now >= _oldest(lane).enqueued_at + self._options.batch_timeout_seconds
 
-    def _form(self, lane: _Lane[T], now: float) -> Batch[T] | None:
-        limit = self._limit(lane)
+    def _form(self, lane: _Lane[T], now: float, threads: int) -> Batch[T] | None:
+        limit = self._limit(lane, threads)
         if lane.is_pressed:
             limit = self._relieve(lane, now, limit)
         pieces, expired, too_late = self._fill(lane, now, limit)
@@ -204,15 +207,15 @@ class BatchQueue(Generic[T]):
             pieces = self._pieces(lane.tasks, limit)
         return self._taken(lane, pieces) if pieces else None
 
-    def _limit(self, lane: _Lane[T]) -> int:
+    def _limit(self, lane: _Lane[T], threads: int) -> int:
         """Rows of the next batch, as far as there are as many."""
         options = self._options
-        most = min(lane.rows, options.max_execution_batch_size)
-        if options.batch_timeout_micros:
+        if options.batch_timeout_micros or not threads:
             return options.max_execution_batch_size
-        best = lane.costs.best_size(options.run_size(most))
+        most = min(lane.rows, options.max_execution_batch_size)
+        best = lane.costs.best_size(most, threads, options.run_size)
         # Whole tasks have to fit; the first one's size is no matter of choice.
-        return max(min(best, most), 1 if options.enable_large_batch_splitting else _oldest(lane).left)
+        return max(best, 1 if options.enable_large_batch_splitting else _oldest(lane).left)
 
     def _expire(self, lane: _Lane[T], tasks: Iterable[T]) -> None:
         for task in tasks:

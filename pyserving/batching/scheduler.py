@@ -30,8 +30,8 @@ class Source(Protocol):
     def due(self) -> float | None:
         """In `loop.time()` seconds: from when on `take` gives something; None when nothing waits."""
 
-    def take(self, now: float) -> Flight | None:
-        """What to run next; None: nothing yet."""
+    def take(self, now: float, threads: int) -> Flight | None:
+        """What to run next; None: nothing yet. So many threads are free, this one among them."""
 
 
 class SharedBatchScheduler:
@@ -76,7 +76,7 @@ class SharedBatchScheduler:
     def _next(self, now: float) -> Flight | None:
         for owner, sources in list(self._owners.items()):
             for source in list(sources):
-                flight = source.take(now)
+                flight = source.take(now, self._free)
                 del sources[source]
                 if source.due() is not None:
                     sources[source] = None

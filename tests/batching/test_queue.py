@@ -235,8 +235,9 @@ class Story:
         self.free_at = 0.0
 
     def arrive(self, gap: float, size: int, variety: str, patience: float | None) -> None:
-        self._run_until(self.now + gap)
-        self.now += gap
+        end = self.now + gap
+        self._run_until(end)
+        self.now = end
         new = task(size, variety, self.now, None if patience is None else self.now + patience)
         try:
             self.queue.schedule(new)
