@@ -22,9 +22,10 @@ from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.loader import ServableLoader
+from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
-from pyserving.metrics import Metrics
+from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
@@ -72,6 +73,7 @@ class ModelServer:
         self._has_http_open = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._session_config = b""
+        self._loop_time = LoopTime()
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
@@ -234,7 +236,9 @@ class ModelServer:
         servable = Servable(
             servable_id,
             executor,
-            DirectSession(executor, running, self._count_run),
+            DirectSession(
+                executor, running, RunCount(self.metrics, servable_id.name, str(servable_id.version)), self._loop_time
+            ),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -329,11 +333,6 @@ class ModelServer:
             warmup.count_into(self.metrics)
         if state.manager_state is ManagerState.END:
             del self._loaders[state.id]
-
-    def _count_run(self, micros: float) -> None:
-        self.metrics.direct_session_runs.labels().increment()
-        self.metrics.graph_runs.labels().increment()
-        self.metrics.graph_run_time_usecs.labels().increment(round(micros))
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()
