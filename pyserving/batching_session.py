@@ -20,9 +20,11 @@ from pyserving.batching.queue import Batch, BatchQueue, BatchTask, Piece
 from pyserving.batching.run import BatchRun
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.errors import DeadlineExceeded, ServingError, Unavailable
-from pyserving.executors.execution_plan import Choice, ExecutionPlan
+from pyserving.executors.execution_plan import LOOP, Choice, ExecutionPlan
 from pyserving.executors.executor import Way
-from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, RunResult
+from pyserving.executors.loop_licence import LONG_MICROS
+from pyserving.loop_time import LoopTime
+from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, Observe, RunResult
 from pyserving.signature import SignatureDef
 
 _T = TypeVar("_T")
@@ -45,10 +47,11 @@ class BatchingSession:
         new_counts: Callable[[str], BatchCounts],
         signature_defs: Mapping[str, SignatureDef],
         *,
-        observe: Callable[[float], None] = lambda micros: None,
+        observe: Observe = lambda micros, way: None,
+        loop_time: LoopTime | None = None,
         may_rerun: bool = True,
     ) -> None:
-        """`new_counts(signature)` gives the cells of a queue; `observe(micros)` hears on the loop of every run.
+        """`new_counts(signature)` gives the cells of a queue; `observe` and `loop_time` are as a DirectSession's.
 
         `may_rerun`: a run changes nothing in the model, so that a batch which has failed may be run again one by one.
         """
@@ -58,6 +61,7 @@ class BatchingSession:
         self._new_counts = new_counts
         self._signature_defs = signature_defs
         self._observe = observe
+        self._loop_time = loop_time
         self._may_rerun = may_rerun
         self._lanes: dict[Hashable, _Lane] = {}
         self._routes: dict[ExecutionPlan, _Route] = {}
@@ -224,6 +228,8 @@ class _Lane:
         self._options = options
         self._scheduler = session._scheduler
         self._observe = session._observe
+        self._loop_time = session._loop_time if not options.batch_timeout_micros else None
+        """None: no batch runs on the loop, but waits for its timeout."""
         self._may_rerun = session._may_rerun
         self._counts = counted
         self._queue: BatchQueue[_Request] = BatchQueue(options, self._too_late)
@@ -249,7 +255,19 @@ class _Lane:
 
     def goes_alone(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], rows: int) -> bool:
         """Whether this request runs at once on the loop: nobody else was there in the last turn, nor is in this one."""
-        return False
+        if (
+            self._in_last_turn > 1
+            or self._in_this_turn
+            or self._loop_time is None
+            or not self._loop_time.is_left
+            or self._queue.depth
+            or plan.choice(arrays).on_loop is None
+            or self._options.run_size(rows) != rows
+            or rows > self._options.max_execution_batch_size
+        ):
+            return False
+        self._end_turn_soon(asyncio.get_running_loop())
+        return True
 
     def schedule(
         self, route: _Route, arrays: Sequence[np.ndarray], rows: int, handle: Handle | None, deadline: float | None
@@ -278,16 +296,38 @@ class _Lane:
             self._is_turn_ending = True
             loop.call_soon(self._end_turn)
 
-    def _end_turn(self) -> None:
+    def _end_turn(self, has_loop_time: bool = False) -> None:
         """What came in this turn of the loop is all there."""
         self._is_turn_ending = False
         self._in_last_turn, self._in_this_turn = self._in_this_turn, 0
-        if self._queue.depth:
+        if self._loop_time is not None:
+            self._run_on_loop(self._loop_time, has_loop_time)
+        if self._queue.depth and not self._is_turn_ending:
             self._scheduler.add(self)
         for request in self._untimed:
             self._keep_deadline(request)
         self._untimed.clear()
         self._counts.depth(self._queue.depth)
+
+    def _run_on_loop(self, loop_time: LoopTime, has_time: bool) -> None:
+        """All that waits, as long as such runs are short and there is time for them in this turn."""
+        while size := self._queue.next_size:
+            choice = self._choice(self._options.run_size(size))
+            if choice.on_loop is None:
+                return
+            if not has_time and not loop_time.is_left:
+                self._is_turn_ending = True
+                loop_time.turn().add_done_callback(lambda turn: self._end_turn(has_loop_time=True))
+                return
+            has_time = False
+            batch = self._queue.take(asyncio.get_running_loop().time(), 0)
+            if batch is not None:
+                flight = self._flight(batch, choice, choice.on_loop)
+                flight.run_on_loop(loop_time)
+
+    def _choice(self, rows: int) -> Choice:
+        """For runs of so many rows; an array of nothing else stands for those that are not merged yet."""
+        return self.plan.choice((np.empty((rows, 0)),))
 
     # Deadlines, and callers who leave.
 
@@ -327,7 +367,8 @@ class _Lane:
         batch = self._queue.take(now, threads + self._in_threads)
         if batch is None:
             return None
-        flight = self._flight(batch)
+        choice = self._choice(self._options.run_size(batch.size))
+        flight = self._flight(batch, choice, choice.next())
         for piece in batch.pieces:
             self._flights.setdefault(piece.task, set()).add(flight)
         handle = batch.pieces[0].task.handle
@@ -336,7 +377,7 @@ class _Lane:
         self._counts.depth(self._queue.depth)
         return flight
 
-    def _flight(self, batch: Batch[_Request]) -> _Flight:
+    def _flight(self, batch: Batch[_Request], choice: Choice, way: Way) -> _Flight:
         began = perf_counter()
         self._counts.taken([(began - piece.task.began) * 1e6 for piece in batch.pieces])
         feeds = [_rows_of(piece) for piece in batch.pieces]
@@ -345,16 +386,22 @@ class _Lane:
         if len(feeds) > 1 or run_size > batch.size:
             forms = [(tensors.merged_shape(arrays, run_size), arrays[0].dtype) for arrays in zip(*feeds, strict=True)]
             merged = self._arenas.arrays(forms)
-        return _Flight(self, batch, feeds, merged, run_size, self.plan.choice(merged or feeds[0]))
+        return _Flight(self, batch, feeds, merged, run_size, choice, way)
 
     def landed(self, flight: _Flight, error: BaseException | None) -> None:
-        """On the loop: everybody in the batch is answered in this one turn."""
+        """A thread's batch: everybody in it is answered in this one turn."""
         self._in_threads -= 1
         for piece in flight.batch.pieces:
             flights = self._flights[piece.task]
             flights.discard(flight)
             if not flights:
                 del self._flights[piece.task]
+        run = flight.batch_run
+        if run.has_succeeded:
+            self._queue.record(flight.batch.pieces[0].task.variety, flight.run_size, run.micros / 1e6)
+        self.answer(flight, error)
+
+    def answer(self, flight: _Flight, error: BaseException | None) -> None:
         self._count(flight)
         run = flight.batch_run
         if not run.is_splittable:
@@ -373,15 +420,13 @@ class _Lane:
     def _count(self, flight: _Flight) -> None:
         run, batch = flight.batch_run, flight.batch
         if run.micros:
-            self._observe(run.micros)
+            self._observe(run.micros, flight.way_name)
             padding = 0
             if flight.merged is not None:
                 padding = sum(map(tensors.padding_bytes, zip(*flight.feeds, strict=True), flight.merged))
             self._counts.ran(batch.size, flight.run_size, self._options.max_execution_batch_size, padding)
-        if run.has_succeeded:
-            self._queue.record(batch.pieces[0].task.variety, flight.run_size, run.micros / 1e6)
         for _ in range(run.reruns):
-            self._observe(run.rerun_micros / run.reruns)
+            self._observe(run.rerun_micros / run.reruns, flight.way_name)
         self._counts.reran(run.reruns)
 
 
@@ -396,10 +441,12 @@ class _Flight:
         merged: Sequence[np.ndarray] | None,
         run_size: int,
         choice: Choice,
+        way: Way,
     ) -> None:
         self._lane = lane
         self._choice = choice
-        self._way: Way = choice.next()
+        self._way = way
+        self.way_name = way.name
         self.batch = batch
         self.feeds = feeds
         self.merged = merged
@@ -423,9 +470,23 @@ class _Flight:
         """In the thread."""
         self.batch_run()
 
+    def run_on_loop(self, loop_time: LoopTime) -> None:
+        self.way_name = LOOP
+        began = perf_counter()
+        mistake: Exception | None = None
+        try:
+            self.batch_run()
+        except Exception as error:  # they hear of it who asked for it
+            mistake = error
+        micros = (perf_counter() - began) * 1e6
+        loop_time.spend(micros)
+        self._choice.record_on_loop(micros, loop_time.cpu_micros(began) if micros >= LONG_MICROS else micros)
+        self._lane.answer(self, mistake)
+
     def land(self, error: BaseException | None) -> None:
-        if self.batch_run.has_succeeded:
-            self._choice.record(self._way, self.batch_run.micros)
+        run = self.batch_run
+        if run.has_succeeded:
+            self._choice.record(self._way, run.micros, run.cpu_micros)
         try:
             self._lane.landed(self, error)
         finally:

@@ -262,6 +262,8 @@ class Metrics:
         self.batching_reruns = self._counter("/pyserving/batching/reruns_total", *queue)
         self.batching_dropped = self._counter("/pyserving/batching/dropped_total", *queue, "reason")
 
+        self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
+
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
@@ -317,6 +319,41 @@ class Metrics:
     def _declare(self, family: Family[_Cell]) -> Family[_Cell]:
         self._families[family.name] = family
         return family
+
+
+class RunCount:
+    """Counts the session runs of one version."""
+
+    __slots__ = ("_metrics", "_model", "_totals", "_version", "_ways")
+
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._version = version
+        self._ways: dict[str, Counter] = {}
+        self._totals: tuple[Counter, Counter, Counter] | None = None
+
+    def __call__(self, micros: float, way: str) -> None:
+        """A run of so many microseconds is over. `way` names how it was made."""
+        runs, graphs, usecs = self._totals or self._new_totals()
+        runs.value += 1
+        graphs.value += 1
+        usecs.value += round(micros)
+        (self._ways.get(way) or self._new_way(way)).value += 1
+
+    def _new_totals(self) -> tuple[Counter, Counter, Counter]:
+        """Of the whole process; the page has them from the first run on."""
+        metrics = self._metrics
+        self._totals = (
+            metrics.direct_session_runs.labels(),
+            metrics.graph_runs.labels(),
+            metrics.graph_run_time_usecs.labels(),
+        )
+        return self._totals
+
+    def _new_way(self, way: str) -> Counter:
+        self._ways[way] = self._metrics.runs.labels(self._model, self._version, way)
+        return self._ways[way]
 
 
 class Request:

@@ -25,9 +25,10 @@ from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.loader import ServableLoader
+from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
-from pyserving.metrics import Metrics
+from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
@@ -77,6 +78,7 @@ class ModelServer:
         self._session_config = b""
         self._batching: config.Batching | None = None
         self._scheduler: SharedBatchScheduler | None = None
+        self._loop_time = LoopTime()
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
@@ -242,10 +244,12 @@ class ModelServer:
 
     def _servable(self, running: Workers, path: str, servable_id: ServableId, executor: Executor) -> Servable:
         """In a loading thread."""
+        count = RunCount(self.metrics, servable_id.name, str(servable_id.version))
+        direct = DirectSession(executor, running, count, self._loop_time)
         servable = Servable(
             servable_id,
             executor,
-            self._session(DirectSession(executor, running, self._count_run), path, servable_id, executor),
+            self._session(direct, count, path, servable_id, executor),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -254,7 +258,9 @@ class ModelServer:
         gc.freeze()
         return servable
 
-    def _session(self, direct: DirectSession, path: str, servable_id: ServableId, executor: Executor) -> Session:
+    def _session(
+        self, direct: DirectSession, count: RunCount, path: str, servable_id: ServableId, executor: Executor
+    ) -> Session:
         """In a loading thread."""
         if self._batching is None or self._scheduler is None:
             return direct
@@ -267,7 +273,8 @@ class ModelServer:
             queue,
             partial(BatchCounts, self.metrics, servable_id.name, str(servable_id.version)),
             executor.signature_defs,
-            observe=self._count_run,
+            observe=count,
+            loop_time=self._loop_time,
             may_rerun=not executor.may_change,
         )
 
@@ -357,11 +364,6 @@ class ModelServer:
             warmup.count_into(self.metrics)
         if state.manager_state is ManagerState.END:
             del self._loaders[state.id]
-
-    def _count_run(self, micros: float) -> None:
-        self.metrics.direct_session_runs.labels().increment()
-        self.metrics.graph_runs.labels().increment()
-        self.metrics.graph_run_time_usecs.labels().increment(round(micros))
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

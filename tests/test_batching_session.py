@@ -23,6 +23,7 @@ from pyserving.errors import (
     Unavailable,
     error_for,
 )
+from pyserving.loop_time import LoopTime
 from pyserving.metrics import Metrics
 from pyserving.session import DirectSession, RunResult
 from pyserving.workers import Job, Workers
@@ -72,15 +73,17 @@ class Model:
 
     def __init__(self, executor: RowExecutor, running: Any, batches: Any, **options: Any) -> None:
         may_rerun = options.pop("may_rerun", True)
+        loop_time = LoopTime()
         self.metrics = Metrics()
         self.executor = executor
         self.scheduler = options.pop("scheduler", None) or SharedBatchScheduler(batches)
         self.session = BatchingSession(
-            DirectSession(executor, running),
+            DirectSession(executor, running, loop_time=loop_time),
             self.scheduler,
             QueueOptions(**options),
             partial(BatchCounts, self.metrics, "m", "1"),
             executor.signature_defs,
+            loop_time=loop_time,
             may_rerun=may_rerun,
         )
 
@@ -507,6 +510,88 @@ async def test_batches_run_in_threads_of_the_scheduler_and_no_more_at_once(execu
         m = Model(executor, running, batches, max_batch_size=1, max_execution_batch_size=1)
         await asyncio.gather(*(m.run([[1.0]]) for _ in range(8)))
     assert {thread.name for thread in executor.threads} <= {"batch-0", "batch-1"}
+
+
+@pytest.fixture
+async def short(executor: RowExecutor, running: Workers) -> AsyncIterator[Callable[..., Awaitable[Model]]]:
+    """Makes models whose runs have proved to be so short that they are made on the loop."""
+    executor.is_short = True
+    async with Workers("batch", 1) as batches:
+
+        async def make(**options: Any) -> Model:
+            m = Model(executor, running, batches, **options)
+            plan = m.session.plan(("x:0",), ("same:0",))
+            while plan.choice([rows(1)]).on_loop is None:
+                await m.run([[0.0]])
+            await turns()
+            executor.shapes.clear()
+            executor.threads.clear()
+            return m
+
+        yield make
+
+
+async def test_lone_short_request_runs_at_once_on_the_loop(short, executor):
+    m = await short()
+    with pytest.raises(StopIteration) as ended:  # without ever waiting
+        m.run([[1.0]]).send(None)
+    assert ended.value.value.outputs[0].tolist() == [[1.0]]
+    assert executor.threads == [threading.main_thread()]
+    assert m.sample(":pyserving:batching:batch_size_count") < 20
+
+
+async def test_short_requests_of_one_turn_are_one_run_on_the_loop(short, executor):
+    m = await short()
+    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
+    executor.shapes.clear()
+    results = await asyncio.gather(*(m.run([[float(number)]]) for number in range(8)))
+    assert values(results) == [[[float(number)]] for number in range(8)]
+    assert executor.shapes == [(8, 1)]
+    assert set(executor.threads) == {threading.main_thread()}
+
+
+async def test_second_request_of_a_turn_waits_for_those_that_come_with_it(short, executor):
+    m = await short()
+    await asyncio.gather(*(m.run([[1.0]]) for _ in range(4)))
+    assert executor.shapes == [(1, 1), (3, 1)]
+
+
+async def test_guilty_request_on_the_loop_fails_by_itself(short, executor):
+    m = await short()
+    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
+    good, bad = await asyncio.gather(m.run([[1.0]]), m.run([[-1.0]]), return_exceptions=True)
+    assert values([good]) == [[[1.0]]]
+    assert isinstance(bad, InvalidArgument)
+
+
+async def test_mistake_on_the_loop_reaches_those_who_asked(short, executor):
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    m = await short()
+    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
+    executor.before_run = fail
+    errors = await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]), return_exceptions=True)
+    assert [type(error) for error in errors] == [ZeroDivisionError] * 2
+
+
+async def test_with_a_timeout_short_requests_wait_all_the_same(short, executor):
+    m = await short(batch_timeout_micros=1)
+    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
+    assert threading.main_thread() not in executor.threads
+
+
+async def test_short_requests_share_the_loop_with_others(short, executor):
+    m = await short(max_batch_size=1, max_execution_batch_size=1)
+    loop_time = m.session._loop_time
+    asked = await m.asked(m.run([[1.0]]), m.run([[2.0]]))
+    await asyncio.gather(*asked)
+    loop_time.spend(1e6)
+    (asked,) = [asyncio.ensure_future(m.run([[3.0]]))]
+    await asyncio.sleep(0)
+    assert not asked.done()
+    assert values([await asked]) == [[[3.0]]]
+    assert executor.threads[-1] is threading.main_thread()
 
 
 async def test_warm_up_runs_every_allowed_size(model, executor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TypeAlias
 
 import numpy as np
@@ -48,6 +48,8 @@ class BatchRun:
         """Outputs or error of each request."""
         self.micros = 0.0
         """Of the run of all together; 0 when it did not come to that."""
+        self.cpu_micros = 0.0
+        """Of these, what this thread was at work."""
         self.has_succeeded = False
         """The run of all together."""
         self.is_splittable = True
@@ -73,10 +75,11 @@ class BatchRun:
         return [*split(outputs, self._sizes, len(self._merged[0]))]
 
     def _timed(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        began = perf_counter()
+        began, busy = perf_counter(), thread_time()
         try:
             outputs = self._run(*arrays)
         finally:
+            self.cpu_micros = (thread_time() - busy) * 1e6
             self.micros = (perf_counter() - began) * 1e6
         self.has_succeeded = True
         return outputs

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pyserving.errors import InvalidArgument, ServingError
-from pyserving.executors.executor import Plan, Way
+from pyserving.executors.executor import CALLER, Plan, Way
 from pyserving.signature import DataType, SignatureDef, TensorInfo
 
 X = TensorInfo("x:0", DataType.DT_FLOAT, None)
@@ -43,16 +43,19 @@ class RowExecutor:
         self.error: ServingError | None = None
         """Of every run of more than one row."""
         self.before_run: Callable[[], None] = lambda: None
-        self.threads: set[threading.Thread] = set()
+        self.threads: list[threading.Thread] = []
+        """Of each run."""
+        self.is_short = False
+        """Of plans from now on: runs may be made on the loop."""
 
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
         def run(*arrays: np.ndarray) -> Sequence[np.ndarray]:
             self.before_run()
-            self.threads.add(threading.current_thread())
+            self.threads.append(threading.current_thread())
             return self._outputs(arrays, fetches)
 
         dtypes = tuple(DataType.DT_STRING if feed.startswith("s") else DataType.DT_FLOAT for feed in feeds)
-        return Plan(feeds, fetches, dtypes, (Way("caller", run),))
+        return Plan(feeds, fetches, dtypes, (Way(CALLER, run),), is_bounded=self.is_short)
 
     def _outputs(self, arrays: Sequence[np.ndarray], fetches: tuple[str, ...]) -> list[np.ndarray]:
         first = arrays[0] if arrays else np.zeros((), np.float32)
