@@ -325,6 +325,11 @@ class _Lane:
                 flight = self._flight(batch, choice, choice.on_loop)
                 flight.run_on_loop(loop_time)
 
+    def _is_short_alone(self) -> bool:
+        """Where one request runs on the loop, many run as one: that they prove to be short, too."""
+        task = self._queue.next_task
+        return self._loop_time is not None and task is not None and self._choice(task.size).on_loop is not None
+
     def _choice(self, rows: int) -> Choice:
         """For runs of so many rows; an array of nothing else stands for those that are not merged yet."""
         return self.plan.choice((np.empty((rows, 0)),))
@@ -364,7 +369,7 @@ class _Lane:
         return self._queue.due()
 
     def take(self, now: float, threads: int) -> _Flight | None:
-        batch = self._queue.take(now, threads + self._in_threads)
+        batch = self._queue.take(now, 0 if self._is_short_alone() else threads + self._in_threads)
         if batch is None:
             return None
         choice = self._choice(self._options.run_size(batch.size))
@@ -478,9 +483,9 @@ class _Flight:
             self.batch_run()
         except Exception as error:  # they hear of it who asked for it
             mistake = error
-        micros = (perf_counter() - began) * 1e6
-        loop_time.spend(micros)
-        self._choice.record_on_loop(micros, loop_time.cpu_micros(began) if micros >= LONG_MICROS else micros)
+        loop_time.spend((perf_counter() - began) * 1e6)
+        micros = self.batch_run.micros
+        self._choice.record_on_loop(micros, self.batch_run.cpu_micros if micros >= LONG_MICROS else micros)
         self._lane.answer(self, mistake)
 
     def land(self, error: BaseException | None) -> None:

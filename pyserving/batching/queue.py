@@ -148,6 +148,13 @@ class BatchQueue(Generic[T]):
             return min(lane.rows, self._options.max_execution_batch_size)
         return 0
 
+    @property
+    def next_task(self) -> T | None:
+        """The first of those whose turn it is."""
+        for lane in self._lanes.values():
+            return _oldest(lane)
+        return None
+
     def record(self, variety: Hashable, rows: int, seconds: float) -> None:
         """A batch of this variety has run, with so many rows."""
         self._costs_of(variety).record(rows, seconds)
