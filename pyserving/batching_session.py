@@ -284,7 +284,6 @@ class _Lane:
         except Unavailable:
             self._counts.dropped(counts.FULL)
             raise
-        self._counts.enqueued(rows, len(arrays))
         if deadline is not None:
             self._untimed.append(request)
         self._end_turn_soon(loop)
@@ -384,7 +383,8 @@ class _Lane:
 
     def _flight(self, batch: Batch[_Request], choice: Choice, way: Way) -> _Flight:
         began = perf_counter()
-        self._counts.taken([(began - piece.task.began) * 1e6 for piece in batch.pieces])
+        waits = [(began - piece.task.began) * 1e6 for piece in batch.pieces]
+        self._counts.taken([piece.size for piece in batch.pieces], len(self.plan.plan.feeds), waits)
         feeds = [_rows_of(piece) for piece in batch.pieces]
         run_size = self._options.run_size(batch.size)
         merged = None

@@ -76,6 +76,11 @@ class Histogram:
         self.counts[bisect_right(self.limits, value)] += 1
         self.sum += value
 
+    def add_many(self, value: float, count: int) -> None:
+        """The same value, so many times."""
+        self.counts[bisect_right(self.limits, value)] += count
+        self.sum += value * count
+
     def merge(self, other: Histogram) -> None:
         """Add all that `other` holds, whose limits are the same."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]

@@ -12,6 +12,10 @@ or the queue was full."""
 REASONS = (DEADLINE, CANCELLED, TOO_LATE, FULL)
 
 
+_WAITS_APART = 0.8
+"""Waits that are no more different than this are counted as the first of them; a bucket is as wide."""
+
+
 class BatchCounts:
     """The cells of one queue, bound when it is made. Lives on the loop."""
 
@@ -30,20 +34,24 @@ class BatchCounts:
         self._reruns = metrics.batching_reruns.labels(*labels)
         self._dropped = {reason: metrics.batching_dropped.labels(*labels, reason) for reason in REASONS}
 
-    def enqueued(self, rows: int, inputs: int) -> None:
-        """A request came with so many input tensors."""
-        size = self._input_batch_size.labels()
-        for _ in range(inputs):
-            size.add(rows)
-
     def depth(self, requests: int) -> None:
         self._depth.set(requests)
 
-    def taken(self, waits: Sequence[float]) -> None:
-        """Microseconds that each request of a batch has waited."""
-        for micros in waits:
-            self._queuing_latency.add(micros)
-            self._wait.add(micros)
+    def taken(self, sizes: Sequence[int], inputs: int, waits: Sequence[float]) -> None:
+        """The rows of each request of a batch, the input tensors that each has, and the microseconds it has waited."""
+        input_batch_size = self._input_batch_size.labels()
+        if min(sizes) == max(sizes):
+            input_batch_size.add_many(sizes[0], len(sizes) * inputs)
+        else:
+            for size in sizes:
+                input_batch_size.add_many(size, inputs)
+        if min(waits) > _WAITS_APART * max(waits):
+            self._queuing_latency.add_many(waits[0], len(waits))
+            self._wait.add_many(waits[0], len(waits))
+        else:
+            for micros in waits:
+                self._queuing_latency.add(micros)
+                self._wait.add(micros)
 
     def ran(self, rows: int, run_size: int, limit: int, padding_bytes: int) -> None:
         """A batch of `rows` was run as one of `run_size`; it could have had `limit`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, NoReturn, TypeVar
 
 from pyserving.batching.costs import RunCosts
 from pyserving.batching.parameters import QueueOptions
@@ -63,12 +63,14 @@ class Batch(Generic[T]):
 class _Lane(Generic[T]):
     """Tasks of one variety that wait, in the order in which they came."""
 
-    __slots__ = ("costs", "is_pressed", "rows", "tasks")
+    __slots__ = ("costs", "earliest", "is_pressed", "rows", "tasks")
 
     def __init__(self, costs: RunCosts) -> None:
         self.tasks: dict[T, None] = {}
         self.rows = 0
         self.costs = costs
+        self.earliest = _NEVER
+        """No deadline of theirs comes before."""
         self.is_pressed = False
         """Deadlines were missed since it was last empty: more comes than can be done."""
 
@@ -84,6 +86,8 @@ class BatchQueue(Generic[T]):
     def __init__(self, options: QueueOptions, on_expired: Callable[[T], None] = lambda task: None) -> None:
         """`on_expired(task)` hears of each task that is dropped because its deadline has passed, or cannot be met."""
         self._options = options
+        # Rows are counted, not open batches: a queue with many shapes in it would be full of half-empty ones.
+        self._most_rows = options.max_execution_batch_size * options.max_enqueued_batches
         self._on_expired = on_expired
         self._lanes: dict[Hashable, _Lane[T]] = {}
         """Those with tasks; the one whose turn it is comes first."""
@@ -98,10 +102,13 @@ class BatchQueue(Generic[T]):
 
         Raises InvalidArgument for one that is too large ever to run, Unavailable when too much waits already.
         """
-        self._check(task)
+        if task.size > self._options.max_batch_size or task.size > self._most_rows - self.rows:
+            self._refuse(task)
         lane = self._lanes.get(task.variety)
         if lane is None:
             lane = self._lanes[task.variety] = _Lane(self._costs_of(task.variety))
+        if task.deadline is not None and task.deadline < lane.earliest:
+            lane.earliest = task.deadline
         lane.tasks[task] = None
         lane.rows += task.size
         self.rows += task.size
@@ -159,17 +166,14 @@ class BatchQueue(Generic[T]):
         """A batch of this variety has run, with so many rows."""
         self._costs_of(variety).record(rows, seconds)
 
-    def _check(self, task: T) -> None:
+    def _refuse(self, task: T) -> NoReturn:
         options = self._options
         if task.size > options.max_batch_size:
             raise InvalidArgument(
                 f"Task size {task.size} is larger than maximum input batch size {options.max_batch_size}"
             )
         size, batches = options.max_execution_batch_size, options.max_enqueued_batches
-        # Rows are counted, not open batches: a queue with many shapes in it would be full of half-empty ones.
-        room = size * batches - self.rows
-        if task.size <= room:
-            return
+        room = self._most_rows - self.rows
         enqueued = -(-self.rows // size)
         full = "The batch scheduling queue to which this task was submitted is full;"
         if not options.enable_large_batch_splitting:
@@ -204,6 +208,8 @@ class BatchQueue(Generic[T]):
 
     def _form(self, lane: _Lane[T], now: float, threads: int) -> Batch[T] | None:
         limit = self._limit(lane, threads)
+        if lane.rows <= limit and now + self._needed(lane, lane.rows) < lane.earliest:
+            return self._all(lane)
         if lane.is_pressed:
             limit = self._relieve(lane, now, limit)
         pieces, expired, too_late = self._fill(lane, now, limit)
@@ -213,6 +219,15 @@ class BatchQueue(Generic[T]):
         else:  # nobody can be in time, by what was measured last; so there is time to measure again
             pieces = self._pieces(lane.tasks, limit)
         return self._taken(lane, pieces) if pieces else None
+
+    def _all(self, lane: _Lane[T]) -> Batch[T]:
+        pieces = tuple(Piece(task, task.taken, task.size - task.taken) for task in lane.tasks)
+        for task in lane.tasks:
+            task.taken = task.size
+        self.rows -= lane.rows
+        self.depth -= len(pieces)
+        del self._lanes[pieces[0].task.variety]
+        return Batch(pieces, lane.rows)
 
     def _limit(self, lane: _Lane[T], threads: int) -> int:
         """Rows of the next batch, as far as there are as many."""
