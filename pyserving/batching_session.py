@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from time import perf_counter
 from typing import TypeVar
 
@@ -28,6 +29,8 @@ from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Ha
 from pyserving.signature import SignatureDef
 
 _T = TypeVar("_T")
+_MOST_PADDED_BYTES = 256 << 20
+"""Of a run's inputs, if most of them is padding."""
 
 TIMED_OUT_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 """As batching_session.cc."""
@@ -390,8 +393,20 @@ class _Lane:
         merged = None
         if len(feeds) > 1 or run_size > batch.size:
             forms = [(tensors.merged_shape(arrays, run_size), arrays[0].dtype) for arrays in zip(*feeds, strict=True)]
-            merged = self._arenas.arrays(forms)
+            if not self._is_bloated(forms, feeds):
+                merged = self._arenas.arrays(forms)
+            else:
+                run_size = max(piece.size for piece in batch.pieces)
         return _Flight(self, batch, feeds, merged, run_size, choice, way)
+
+    def _is_bloated(
+        self, forms: Sequence[tuple[tuple[int, ...], np.dtype]], feeds: Sequence[Sequence[np.ndarray]]
+    ) -> bool:
+        """Whether padding would make much of little: a request of one long row and one of many short ones."""
+        if not self._options.pad_variable_length_inputs:
+            return False
+        padded = sum(prod(shape) * dtype.itemsize for shape, dtype in forms)
+        return padded > _MOST_PADDED_BYTES and padded > 2 * sum(array.nbytes for arrays in feeds for array in arrays)
 
     def landed(self, flight: _Flight, error: BaseException | None) -> None:
         """A thread's batch: everybody in it is answered in this one turn."""

@@ -402,6 +402,19 @@ async def test_variable_lengths_are_padded_with_their_own_first_element_and_not_
     assert executor.shapes == [(2, 3, 3)]
 
 
+async def test_padding_that_would_make_much_of_little_is_not_done(model, threads, executor):
+    m = model(pad_variable_length_inputs=True)
+    asked = await m.asked(
+        m.run(np.ones((1, 1, 100_000), np.float32)),
+        m.run(np.ones((1, 100_000, 1), np.float32)),
+        m.run(np.full((1, 2, 2), -1, np.float32)),
+    )
+    await threads.release()
+    one, other, bad = await asyncio.gather(*asked, return_exceptions=True)
+    assert (one.outputs[0].shape, other.outputs[0].shape) == ((1, 1, 100_000), (1, 100_000, 1))
+    assert isinstance(bad, InvalidArgument)
+
+
 async def test_large_request_is_cut_and_put_together_again(model, threads, executor):
     m = model(max_batch_size=10, max_execution_batch_size=4, enable_large_batch_splitting=True)
     content = np.arange(20, dtype=np.float32).reshape(10, 2)

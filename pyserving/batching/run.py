@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pyserving.batching.tensors import Unsplittable, merge, split
-from pyserving.errors import Code, ServingError, error_for
+from pyserving.errors import Cancelled, Code, ServingError, error_for
 
 Run: TypeAlias = Callable[..., Sequence[np.ndarray]]
 Outcome: TypeAlias = Sequence[np.ndarray] | ServingError
@@ -18,6 +18,9 @@ NEVER_RERUN = {Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.RESOURCE_EXHAUSTED, 
 """What these say is true of the moment, not of a request; to run again would make it worse."""
 MOST_FAILURES_IN_A_ROW = 16
 """Of requests that are run again by themselves: then it is not for one of them that the batch has failed."""
+
+
+_NOT_RUN = "The request was not run"
 
 
 class BatchRun:
@@ -35,7 +38,7 @@ class BatchRun:
     ) -> None:
         """`feeds`: the arrays of each request, in the order of the run's. `sizes`: rows of each.
 
-        `merged`: where to merge them; None for a single request that is run as it is. `is_wanted(index)`: whether
+        `merged`: where to merge them; None where requests are run as they are, one by one. `is_wanted(index)`: whether
         somebody still waits for a request.
         """
         self._run = run
@@ -59,7 +62,10 @@ class BatchRun:
     def __call__(self) -> None:
         """Raises what is no ServingError."""
         try:
-            self.outcomes = self._together()
+            if self._merged is None and len(self._feeds) > 1:
+                self._one_by_one()
+            else:
+                self.outcomes = self._together()
         except ServingError as error:
             self.is_splittable = not isinstance(error, Unsplittable)
             self.outcomes = [error_for(error.code, error.message) for _ in self._sizes]
@@ -92,6 +98,7 @@ class BatchRun:
         """So that an error is its own request's, and not shared by those who happened to come at the same time."""
         failures = 0
         began = perf_counter()
+        self.outcomes = self.outcomes or [Cancelled(_NOT_RUN) for _ in self._sizes]
         for index, arrays in enumerate(self._feeds):
             if failures == MOST_FAILURES_IN_A_ROW:
                 break
