@@ -29,6 +29,7 @@ from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Ha
 from pyserving.signature import SignatureDef
 
 _T = TypeVar("_T")
+MOST_REFUSALS = 3
 _MOST_PADDED_BYTES = 256 << 20
 """Of a run's inputs, if most of them is padding."""
 
@@ -101,7 +102,7 @@ class BatchingSession:
         """
         route = self._routes.get(plan) or self._new_route(plan)
         rows = tensors.batch_rows(arrays)
-        if not rows or not route.lane.is_splittable or route.lane.goes_alone(plan, arrays, rows):
+        if not rows or not route.lane.is_batchable or route.lane.goes_alone(plan, arrays, rows):
             return await self._direct.run(plan, arrays, handle, deadline)
         plan.check_dtypes(arrays)
         request = route.lane.schedule(route, arrays, rows, handle, deadline)
@@ -247,8 +248,10 @@ class _Lane:
         self._is_turn_ending = False
         self._in_this_turn = 0
         self._in_last_turn = 0
-        self.is_splittable = True
-        """Its outputs have a row for each row of the inputs, as far as is known."""
+        self._refusals = 0
+        """Batches in a row that failed although none of their requests did by itself."""
+        self.is_batchable = True
+        """The model takes batches, and its outputs have a row for each row of the inputs, as far as is known."""
 
     @property
     def is_busy(self) -> bool:
@@ -424,8 +427,7 @@ class _Lane:
     def answer(self, flight: _Flight, error: BaseException | None) -> None:
         self._count(flight)
         run = flight.batch_run
-        if not run.is_splittable:
-            self.is_splittable = False
+        self._judge(run)
         for piece, outcome in zip(flight.batch.pieces, run.outcomes, strict=False):
             if isinstance(outcome, ServingError):
                 piece.task.fail(outcome)
@@ -436,6 +438,15 @@ class _Lane:
             for piece in flight.batch.pieces:
                 piece.task.fail(error)
                 self._queue.drop(piece.task)
+
+    def _judge(self, run: BatchRun) -> None:
+        """Some models are made for one row, whatever they declare."""
+        if run.has_succeeded and run.is_splittable:
+            self._refusals = 0
+        elif run.reruns > 1 and not any(isinstance(outcome, ServingError) for outcome in run.outcomes):
+            self._refusals += 1
+        if not run.is_splittable or self._refusals == MOST_REFUSALS:
+            self.is_batchable = False
 
     def _count(self, flight: _Flight) -> None:
         run, batch = flight.batch_run, flight.batch

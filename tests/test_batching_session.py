@@ -14,11 +14,12 @@ import pytest
 from pyserving.batching.counts import BatchCounts
 from pyserving.batching.parameters import QueueOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
-from pyserving.batching_session import BatchingSession
+from pyserving.batching_session import MOST_REFUSALS, BatchingSession
 from pyserving.errors import (
     Code,
     DeadlineExceeded,
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     Unavailable,
     error_for,
@@ -446,6 +447,18 @@ async def test_outputs_without_rows_are_run_one_by_one_and_from_then_on_alone(mo
     assert executor.shapes == [(3, 1), (1, 1), (2, 1)]
     await m.run([[1.0]], fetches=(fetch,))
     assert not threads.held
+
+
+async def test_model_that_refuses_every_batch_is_not_asked_again(model, threads, executor):
+    m = model()
+    executor.error = Internal("one row only")
+    for _ in range(MOST_REFUSALS):
+        asked = await m.asked(m.run([[1.0]]), m.run([[2.0]]))
+        await threads.release()
+        assert values(await asyncio.gather(*asked)) == [[[1.0]], [[2.0]]]
+    executor.shapes.clear()
+    assert values(await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))) == [[[1.0]], [[2.0]]]
+    assert executor.shapes == [(1, 1), (1, 1)]
 
 
 async def test_outputs_without_rows_fail_where_requests_may_change_the_model(model, threads):

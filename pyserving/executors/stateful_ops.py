@@ -38,8 +38,11 @@ def may_change(graph: memoryview, meta_graph: Any) -> bool:
 
 @cache
 def _is_stateful(op: str) -> bool:
+    """Assign and its like are not called so: they say it by taking a variable's reference."""
     definition = op_def_registry.get(op)
-    return definition is not None and bool(definition.is_stateful)
+    if definition is None:
+        return False
+    return bool(definition.is_stateful) or any(argument.is_ref for argument in definition.input_arg)
 
 
 @cache
