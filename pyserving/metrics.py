@@ -287,6 +287,33 @@ class Metrics:
         return family
 
 
+class RequestCells:
+    """The cells that requests for one signature are counted in, for those who count many without waiting."""
+
+    __slots__ = ("_counts", "_durations", "_labels", "_latencies", "_metrics", "_runtimes")
+
+    def __init__(self, metrics: Metrics, api: str, entrypoint: str, runtime: str, labels: tuple[str, str, str]) -> None:
+        """`labels` are the name, version and signature of a model that is there."""
+        name = labels[0]
+        self._metrics = metrics
+        self._labels = labels
+        self._counts = metrics.request_count.labels(name, "OK")
+        self._latencies = metrics.request_latency.labels(name, api, entrypoint)
+        self._runtimes = metrics.runtime_latency.labels(name, api, runtime)
+        self._durations = metrics.request_duration.labels(*labels, "OK")
+
+    def answered(self, micros: int, runtime_micros: float) -> None:
+        self._counts.value += 1
+        self._latencies.add(micros)
+        self._durations.add(micros)
+        self._runtimes.add(runtime_micros)
+
+    def failed(self, micros: int, error: Exception) -> None:
+        status = _status_name(error)
+        self._metrics.request_count.labels(self._labels[0], status).increment()
+        self._metrics.request_duration.labels(*self._labels, status).add(micros)
+
+
 class RunCount:
     """Counts the session runs of one version."""
 

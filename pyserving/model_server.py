@@ -273,7 +273,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        transport = _HTTP2 if settings.grpc_transport == "http2" else GrpcioServer
+        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods())
+        transport = http2 if settings.grpc_transport == "http2" else GrpcioServer
         return transport(
             methods,
             streams,

@@ -15,8 +15,9 @@ from pyserving.transports.http2.limits import Allowance
 from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
 from pyserving.transports.http2.request_head import RequestHead, check_trailers
-from pyserving.transports.http2.service import Service
+from pyserving.transports.http2.service import Refusal, Service
 from pyserving.transports.http2.stream import Stream
+from pyserving.transports.http2.unary_call import UnaryCall
 
 _MAX_GIVEN_UP = 1 << 10
 _KEEPALIVE_PING = b"alive?\0\0"
@@ -39,6 +40,7 @@ class Connection:
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
         self.streams: dict[int, Stream] = {}
+        self._max_streams = self.limits.max_concurrent_streams
         self._given_up: dict[int, None] = {}  # streams that we ended and the peer may not know to be; the oldest first
         self.last_id = 0
         """Of the streams that the peer has begun."""
@@ -109,7 +111,7 @@ class Connection:
             self._open(stream_id, head, None if timeout is None else self.now + timeout, is_last)
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
-        if len(self.streams) >= self.limits.max_concurrent_streams:
+        if len(self.streams) >= self._max_streams:
             self._spend_reset()
             self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -120,6 +122,38 @@ class Connection:
         self.streams[stream_id] = stream
         if is_last:
             self._end_request(stream)
+
+    def answer_quickly(self, stream_id: int, block: bytes, data: memoryview) -> bool:
+        """A request whole in its HEADERS and one frame of DATA: whether it could be answered there and then.
+
+        Nothing has been done if not: it has to go the usual way. It never was a stream of ours if so.
+        """
+        known = self._heads.known(block)
+        size = len(data)
+        if known is None or not stream_id & 1 or stream_id <= self.last_id or size > self._receive_window:
+            return False
+        if self.departure.is_final or not self.patience.has_greeted or len(self.streams) >= self._max_streams:
+            return False
+        head, timeout = known
+        answer = self._service.quick_answer(head, data, None if timeout is None else self.now + timeout)
+        if answer is None:
+            return False
+        self.last_id = stream_id
+        self.patience.busy_at = self.now
+        self._charge(size)
+        if isinstance(answer, Refusal):
+            self.outbox.put(answers.trailers_only(stream_id, answer.code, answer.message))
+        elif len(answer) > self.limits.max_send_message or not self.outbox.answer_whole(stream_id, answer):
+            self._answer_slowly(stream_id, head, answer)
+        return True
+
+    def _answer_slowly(self, stream_id: int, head: RequestHead, answer: bytes) -> None:
+        """By a stream after all, as windows have to open for it."""
+        stream = self._service.call(self, stream_id, head, None)
+        if isinstance(stream, UnaryCall):
+            stream.request_ended = True
+            self.streams[stream_id] = stream
+            stream.answer(answer)
 
     def _on_trailers(self, stream_id: int, block: bytes, is_last: bool) -> None:
         fields = self._heads.decode(block)

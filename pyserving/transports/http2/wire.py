@@ -148,9 +148,26 @@ class Wire(asyncio.BufferedProtocol):
                 i = start + size
                 payload = bytes(view[start:i])
                 if kind == frames.HEADERS:
+                    if flags == frames.END_HEADERS and (stop := self._quick_stop(stream_id, payload, i, end)):
+                        i = stop
+                        continue
                     self._on_headers(flags, stream_id, payload)
                 else:
                     self._on_other(kind, flags, stream_id, payload)
+
+    def _quick_stop(self, stream_id: int, block: bytes, i: int, end: int) -> int:
+        """Where the DATA frame ends that follows a request's HEADERS and completes it, if the request is answered.
+
+        0 when it is not, or there is no such frame: nothing has been done then.
+        """
+        start = i + frames.HEAD_BYTES
+        if start > end:
+            return 0
+        high, low, kind, flags, data_stream = frames.HEAD.unpack_from(self._receive.bytes, i)
+        stop: int = start + (high << 8 | low)
+        if kind != frames.DATA or flags != frames.END_STREAM or data_stream != stream_id or stop > end:
+            return 0
+        return stop if self.connection.answer_quickly(stream_id, block, self._receive.view[start:stop]) else 0
 
     def _read_preface(self, end: int) -> int:
         came = bytes(self._receive.view[: min(end, len(frames.PREFACE))])
