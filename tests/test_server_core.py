@@ -47,9 +47,9 @@ class FakeSource:
             self._aspire(gone, [])
         self.servables = {servable.name: servable for servable in servables}
 
-    async def scanned(self) -> None:
+    async def scanned(self, names: Collection[str]) -> None:
         await asyncio.sleep(0)
-        for name in self.servables:
+        for name in self.servables.keys() & set(names):
             versions = self.storage.get(name, [])
             if versions:
                 self.problems.pop(name, None)
