@@ -135,7 +135,7 @@ class Workers:
         self._jobs.put(job)
 
     def add_stand_in(self) -> bool:
-        """One more thread, in the place of one that does not come back; False when there are `max_stand_ins` already."""
+        """One more thread, in the place of one that does not come back; False when there are enough already."""
         if self._stand_ins >= self._max_stand_ins:
             return False
         self._stand_ins += 1

@@ -30,7 +30,7 @@ class ScanThreads:
         self._stuck: dict[str, asyncio.Event] = {}
 
     async def run(self, base_path: str, scan: Callable[..., _T], *args: Any) -> _T:
-        """`scan(*args)`, run in a thread once none is stuck in `base_path`. Give up at will: only threads stay behind."""
+        """`scan(*args)`, run in a thread once none is stuck in `base_path`. Whoever waits may give up at any time."""
         while base_path in self._stuck:
             await self._stuck[base_path].wait()
         job = self._workers.submit(scan, *args)

@@ -1,7 +1,8 @@
 """Whether a `model.tflite` is whole: a flatbuffer, followed from table to table without the library that reads it.
 
 A flatbuffer is written from its end to its beginning, so what a copy has not brought yet are the parts that were made
-first: everything the model refers to has to lie within the file. Layouts: flatbuffers' format, TensorFlow Lite's schema.fbs.
+first: everything the model refers to has to lie within the file. The layouts are those of flatbuffers and of TensorFlow
+Lite's schema.fbs.
 """
 
 from __future__ import annotations
