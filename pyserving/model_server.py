@@ -54,6 +54,8 @@ _REMOTE_QUIET_SECONDS = 5.0
 _REMOTE_POLL_SECONDS = 60
 _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
+_REMOTE_CLOCK_MARGIN_SECONDS = 60.0
+"""Object stores keep good time, and refuse clients that do not."""
 _MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
@@ -210,6 +212,7 @@ class ModelServer:
                 incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 answer_seconds=_REMOTE_ANSWER_SECONDS,
+                clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
                 least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
                 storage=RemoteStorage(),
             ),

@@ -7,6 +7,7 @@ the scans themselves run in threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -46,6 +47,8 @@ class FileSystemStoragePathSource:
     be listed or has no version any more changes nothing, unless `servable_versions_always_present` is off and it can
     be listed: then its last versions go.
 
+    The clock of the storage may be behind ours by `clock_margin_seconds`.
+
     Each model is scanned by itself. One whose storage does not answer within `answer_seconds` changes nothing either,
     and nobody waits for it any longer; should the answer come after all, it counts.
 
@@ -67,6 +70,7 @@ class FileSystemStoragePathSource:
         quiet_seconds: float = 0.5,
         answer_seconds: float = 10.0,
         least_wait_seconds: float = 0.0,
+        clock_margin_seconds: float = 600.0,
         on_problem: Callable[[str, str], None] = lambda name, reason: None,
         on_version_changed: Callable[[ServableId], None] = lambda servable_id: None,
         on_scanned: Callable[[], None] = lambda: None,
@@ -82,7 +86,7 @@ class FileSystemStoragePathSource:
         self._pace = Pace(poll_wait_seconds, answer_seconds, least_wait_seconds, backs_off=not storage.can_be_watched)
         self._can_watch = poll_wait_seconds > 0 and storage.can_be_watched
         self._rules = Rules(
-            Patience(quiet_seconds, incomplete_version_timeout_seconds),
+            Patience(quiet_seconds, incomplete_version_timeout_seconds, clock_margin_seconds),
             servable_versions_always_present,
             self._clock.monotonic,
             self._clock.wall,
@@ -91,6 +95,7 @@ class FileSystemStoragePathSource:
         self._lookouts: dict[str, Lookout] = {}
         self._aspired: dict[str, tuple[AspiredVersion, ...]] = {}
         self._problems: dict[str, str] = {}
+        self._settling: dict[str, Mapping[int, str]] = {}
         self._said: dict[str, tuple[Remark, ...]] = {}
         self._folders: dict[str, Folders] = {}
         self._is_open = False
@@ -136,12 +141,7 @@ class FileSystemStoragePathSource:
     @property
     def settling(self) -> Mapping[str, Mapping[int, str]]:
         """Model to its new versions that are waited for, and why. A model that has a problem is not waited for."""
-        waited_for = {
-            name: {v: folder.reason for v, folder in lookout.known.settling.items() if not folder.is_refused}
-            for name, lookout in self._lookouts.items()
-            if name not in self._problems
-        }
-        return {name: versions for name, versions in waited_for.items() if versions}
+        return dict(self._settling)
 
     def update_config(self, servables: Sequence[MonitoredServable]) -> None:
         """Monitor these and nothing else, beginning with a scan at once.
@@ -174,7 +174,7 @@ class FileSystemStoragePathSource:
 
     def _forget(self, name: str) -> None:
         self._lookouts.pop(name).close()
-        for remembered in (self._aspired, self._problems, self._said, self._folders):
+        for remembered in (self._aspired, self._problems, self._settling, self._said, self._folders):
             remembered.pop(name, None)
         self._aspire(name, ())
 
@@ -192,6 +192,7 @@ class FileSystemStoragePathSource:
             if remark.is_event or remark not in self._said.get(name, ()):
                 _log.log(remark.level, "%s", remark.text)
         self._said[name] = report.remarks
+        self._note_settling(name, report)
         self._note_problem(name, report.problem)
         if report.versions is not None and report.versions != self._aspired.get(name, ()):
             self._aspired[name] = report.versions
@@ -200,6 +201,14 @@ class FileSystemStoragePathSource:
             self._on_version_changed(ServableId(name, version))
         self._is_told.set()
         self._on_scanned()
+
+    def _note_settling(self, name: str, report: Report) -> None:
+        settling = report.known.settling.items()
+        waited_for = {version: folder.reason for version, folder in settling if not folder.is_refused}
+        if waited_for and report.problem is None:
+            self._settling[name] = waited_for
+        else:
+            self._settling.pop(name, None)
 
     def _note_problem(self, name: str, problem: str | None) -> None:
         if problem is None:
@@ -238,4 +247,8 @@ class FileSystemStoragePathSource:
 def _scan_in_thread(servable: MonitoredServable, known: Known, rules: Rules, can_watch: bool) -> tuple[Report, Folders]:
     """The report, and the folders to watch."""
     report = scan_servable(servable, known, rules)
-    return report, folders_to_watch(local_path(servable.base_path)) if can_watch else {}
+    folders: Folders = {}
+    if can_watch:
+        with contextlib.suppress(OSError):  # a link went while it was followed: the next scan follows another
+            folders = folders_to_watch(local_path(servable.base_path))
+    return report, folders

@@ -85,7 +85,8 @@ def settle(
         return Settled(snapshot)
     if unchanged_for >= patience.timeout_seconds and not found.would_hang:
         return Settled(snapshot, given_up=found.reason)
-    if unchanged_for < COARSE_SECONDS:  # on a coarse clock the next write may leave the stamps as they are
+    if unchanged_for < COARSE_SECONDS or not snapshot.tells_times:
+        # The next write may leave no trace: on a coarse clock it may come within the same tick.
         found = found._replace(is_lasting=False)
     return _wait(snapshot, since, now, patience.quiet_seconds, found.reason, found)
 

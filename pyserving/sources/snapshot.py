@@ -32,6 +32,11 @@ class Snapshot:
     def is_file(self) -> bool:
         return "" in self.files
 
+    @property
+    def tells_times(self) -> bool:
+        """Whether a file that is written without becoming longer makes it another snapshot."""
+        return all(file.mtime_ns for file in self.files.values())
+
     def seconds_since_change(self, wall: float) -> float:
         """How long ago the newest file was written, at `wall` seconds since the epoch; negative with skewed clocks.
 

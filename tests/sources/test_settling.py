@@ -13,7 +13,7 @@ PATIENCE = Patience(quiet_seconds=0.5, timeout_seconds=30.0, clock_margin_second
 def folder(age: float, size: int = 1, name: str = "saved_model.pb") -> Snapshot:
     """One file, written `age` seconds before WALL by a clock that knows fractions."""
     written = int((WALL - age) * 1_000_000) * 1_000 + 1
-    return Snapshot({name: FileStat(size, 0, written, 1)}, {"": 0})
+    return Snapshot({name: FileStat(size, 1, written, 1)}, {"": 0})
 
 
 def look(
@@ -156,6 +156,12 @@ def test_what_could_not_be_read_is_tried_again():
 def test_files_that_came_to_rest_within_a_tick_of_a_coarse_clock_are_read_once_more():
     reader = Reader(Incomplete("a shard is not there"))
     reader.looks([folder(age=0.0)] * 10, seconds_apart=0.5)
+    assert reader.times == 4
+
+
+def test_files_without_times_are_read_at_each_look():
+    reader = Reader(Incomplete("a shard is not there"))
+    reader.looks([Snapshot({"f": FileStat(1, 0)}, {})] * 5)
     assert reader.times == 4
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +35,10 @@ def fake_time() -> FakeTime:
 
 
 @pytest.fixture
-def storage() -> FakeStorage:
-    return FakeStorage()
+def storage() -> Iterator[FakeStorage]:
+    made = FakeStorage()
+    yield made
+    made.release()
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def router(wishes: Wishes, fake_time: FakeTime, storage: FakeStorage) -> A
         on_version_changed=wishes.on_version_changed,
         clock=fake_time.clock,
     )
-    async with Workers("scan", 1) as scanning, Workers("scan-remote", 2) as scanning_remote:
+    async with Workers("scan", 1) as scanning, Workers("scan-remote", 2, waits_at_close=False) as scanning_remote:
         router = SourceRouter(
             wishes.aspire,
             local=partial(source, scanning=scanning, poll_wait_seconds=0),
@@ -98,34 +99,34 @@ async def test_a_model_that_moves_is_never_without_versions(router, wishes, stor
 
 
 async def test_storage_that_does_not_answer_holds_up_nobody_else(router, wishes, storage, tmp_path):
-    storage.gates[f"{BUCKET}/hung"] = threading.Event()
+    storage.hang(f"{BUCKET}/hung")
     hung = remote(storage, "hung", "1")
     router.update_config([hung])
     waiting = asyncio.create_task(router.scanned(NAMES))
-    await asyncio.sleep(0)
+    await storage.entered(f"{BUCKET}/hung")
     router.update_config([hung, remote(storage, "well", "1"), local(tmp_path, "here", "1")])
-    while len(wishes.calls) < 2:
-        await wishes.next()
+    await router.scanned(["well", "here"])
     assert sorted(wishes.calls) == [("here", [1]), ("well", [1])]
     assert not waiting.done()
-    storage.gates[f"{BUCKET}/hung"].set()
+    storage.release()
     await waiting
 
 
-async def test_who_waits_for_a_model_that_is_removed_meanwhile_waits_no_more(router, storage, tmp_path):
-    storage.gates[f"{BUCKET}/hung"] = threading.Event()
+async def test_storage_that_does_not_answer_is_the_models_problem(router, storage, fake_time, tmp_path):
+    storage.hang(f"{BUCKET}/hung")
+    router.update_config([remote(storage, "hung", "1"), local(tmp_path, "here", "1")])
+    waiting = asyncio.create_task(router.scanned(NAMES))
+    await storage.entered(f"{BUCKET}/hung")
+    fake_time.pass_by(10)
+    await asyncio.wait_for(waiting, timeout=20)
+    assert "no answer from the storage within 10 s" in router.problems["hung"]
+
+
+async def test_nobody_waits_for_a_router_that_is_closed(router, storage):
+    storage.hang(f"{BUCKET}/hung")
     router.update_config([remote(storage, "hung", "1")])
     waiting = asyncio.create_task(router.scanned(NAMES))
-    await asyncio.sleep(0)
-    router.update_config([local(tmp_path, "here", "1")])
-    await asyncio.wait_for(waiting, timeout=20)
-    storage.gates[f"{BUCKET}/hung"].set()
-    assert router.problems == {}
-
-
-async def test_nobody_waits_for_a_router_that_is_closed(router):
-    waiting = asyncio.create_task(router.scanned(NAMES))
-    await asyncio.sleep(0)
+    await storage.entered(f"{BUCKET}/hung")
     await router.__aexit__(None, None, None)
     with pytest.raises(Cancelled):
         await waiting
@@ -134,7 +135,7 @@ async def test_nobody_waits_for_a_router_that_is_closed(router):
 async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wishes, storage, fake_time):
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "permission denied")
     router.update_config([remote(storage, "m", "1")])
-    await router.scanned(NAMES)
+    await fake_time.until(120)
     assert wishes.problems == [
         (
             "m",
@@ -148,7 +149,6 @@ async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wi
         await router.scanned(NAMES)
     assert waits == [[120], [240], [480], [480], [480]]
     del storage.trouble[f"{BUCKET}/m"]
-    await router.scanned(NAMES)
     await router.scanned(NAMES)
     assert fake_time.due_in == [60]
     assert wishes.calls == [("m", [1])]
@@ -174,10 +174,38 @@ async def test_a_remote_version_waits_for_the_shards_its_index_tells(router, wis
         if content is not None:
             storage.write(folder, {DATA: content}, mtime_ns=1)
         await router.scanned(NAMES)
+        fake_time.pass_by(0.5)
+        await router.scanned(NAMES)
         assert router.settling == {"m": {1: reason}}
     storage.write(folder, {DATA: files[DATA]})
     await router.scanned(NAMES)
+    fake_time.pass_by(0.5)
+    await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]
+
+
+async def test_a_remote_version_that_is_waited_for_is_looked_at_no_oftener_than_it_is_polled_and_read_once(
+    wishes, storage, fake_time
+):
+    async with Workers("scan", 1) as scanning:
+        source = FileSystemStoragePathSource(
+            wishes.aspire,
+            scanning,
+            60,
+            quiet_seconds=5.0,
+            least_wait_seconds=60,
+            storage=storage,
+            clock=fake_time.clock,
+        )
+        async with source:
+            fake_time.wall = 0.0
+            storage.write(f"{BUCKET}/m/1", {"saved_model.pb": with_variables()["saved_model.pb"]})
+            source.update_config([MonitoredServable("m", f"{BUCKET}/m")])
+            for looks in range(1, 6):
+                await fake_time.until(60.0)
+                assert storage.listings == 2 * looks  # of the base path and of the version
+                fake_time.pass_by(60)
+            assert storage.opened == [f"{BUCKET}/m/1/saved_model.pb"]
 
 
 async def test_storage_without_times_takes_a_second_look(router, wishes, storage, fake_time):
@@ -190,10 +218,12 @@ async def test_storage_without_times_takes_a_second_look(router, wishes, storage
     assert wishes.calls == [("m", [1])]
 
 
-async def test_a_remote_version_that_changes_is_told_also_by_a_file_that_came(router, wishes, storage):
+async def test_a_remote_version_that_changes_is_told_also_by_a_file_that_came(router, wishes, storage, fake_time):
     router.update_config([remote(storage, "m", "1")])
     await router.scanned(NAMES)
     storage.write(f"{BUCKET}/m/1", {"assets.extra/notes": b"new"})
+    await router.scanned(NAMES)
+    fake_time.pass_by(0.5)
     await router.scanned(NAMES)
     assert wishes.changed == [ServableId("m", 1)]
 
