@@ -85,7 +85,6 @@ class Lookout:
     def close(self, error: Exception | None = None) -> None:
         """Nothing is told any more. Who waits for a scan is answered, with `error` if there is one."""
         self._break_off()
-        self._set_timer(None, self.wake)
         self._answer(self._waiting, error)
 
     def wake(self) -> None:
@@ -148,8 +147,11 @@ class Lookout:
         self._answer(self._waiting)
 
     def _break_off(self) -> None:
+        """Whoever waited for the scan under way waits for the next one."""
         if self._task is not None:
             self._task.cancel()
+        self.is_silent = False
+        self._set_timer(None, self.wake)
         self._waiting, self._expecting = self._expecting + self._waiting, []
 
     def _set_timer(self, when: float | None, callback: Callable[[], None]) -> None:

@@ -123,9 +123,9 @@ class Watcher:
             _merge(wanted, folders)
         try:
             return self._watch_exactly(wanted)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # no more watches, or no more threads
             self._gave_up = True
-            _log.warning("Folders cannot be watched (%s); new versions are found by the poll alone", error.strerror)
+            _log.warning("Folders cannot be watched (%s); new versions are found by the poll alone", error)
             self.close()
             return False
 

@@ -560,6 +560,18 @@ async def test_another_base_path_is_scanned_while_the_old_one_hangs(new_source, 
     assert wishes.calls == [("m", [1])]
 
 
+async def test_a_base_path_that_takes_the_place_of_a_silent_one_is_waited_for(new_source, wishes, fake_time, storage):
+    source = await new_source(storage=storage)
+    storage.hang(f"{BUCKET}/a")
+    source.update_config([MonitoredServable("m", f"{BUCKET}/a")])
+    await storage.entered(f"{BUCKET}/a")
+    fake_time.pass_by(10.0)
+    assert list(source.problems) == ["m"]
+    source.update_config([remote(storage, "m")])
+    await source.scanned(["m"])
+    assert (wishes.calls, source.problems) == ([("m", [1])], {})
+
+
 async def test_a_model_that_comes_and_goes_costs_one_thread_while_its_storage_hangs(
     new_source, wishes, fake_time, storage
 ):
