@@ -20,7 +20,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,14 +27,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.grpc_load import generator, idle, report, servers  # noqa: E402
-from benchmarks.grpc_load.generator import GeneratorFailed, Load  # noqa: E402
+from benchmarks.grpc_load import generator, idle, preparation, report, servers  # noqa: E402
+from benchmarks.grpc_load.generator import GeneratorFailed, Load, Outcome  # noqa: E402
 from benchmarks.grpc_load.models import Model  # noqa: E402
 from benchmarks.grpc_load.results import Idle, Results, Soak  # noqa: E402
 from benchmarks.grpc_load.servers import BARE, OURS, Bare, Server, ServerCommand, ServerFailed, Subject, Tools  # noqa: E402
@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--soak_minutes", type=float, default=10.0)
     parser.add_argument("--servers", default=",".join([*(each.name for each in OURS), *BARE]), help="of %(default)s")
     parser.add_argument("--server", action="append", default=[], type=servers.parse_server, metavar="NAME=COMMAND")
-    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "pyserving-benchmark-models"))
+    parser.add_argument("--models", type=Path, default=preparation.MODELS)
     parser.add_argument("--floor", type=Path, help="the built floor; built when not given")
     parser.add_argument("--generator", type=Path, help="the built load generator; built when not given")
     parser.add_argument("--max_frame", type=int, help="bytes of a DATA frame; default: what the server asks for")
@@ -118,20 +118,11 @@ class Benchmark:
     def prepare(self) -> None:
         """Builds what is not built, exports models, writes requests."""
         a = self._arguments
-        built = ROOT / ".bench"
-        self._tools = Tools(a.generator or generator.BUILT, a.floor or built / "floor" / "floor", a.max_frame)
-        if not a.generator:
-            servers.build(ROOT / "benchmarks" / "generator" / "build.sh", self._tools.generator)
-        if not a.floor and any("{floor}" in command.command for command in self._commands):
-            servers.build(ROOT / "benchmarks" / "floor" / "build.sh", self._tools.floor)
+        uses_floor = any("{floor}" in command.command for command in self._commands)
+        floor = a.floor or (preparation.built("floor") if uses_floor else Path())
+        self._tools = Tools(a.generator or preparation.built("generator"), floor, a.max_frame)
         names = list(dict.fromkeys(_MODEL_OF.get(workload, workload) for workload in a.only))
-        words = [sys.executable, str(ROOT / "benchmarks" / "grpc_load" / "models.py"), str(a.models), *names]
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(words, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            raise ServerFailed(f"models were not exported: {done.stderr[-1000:]}")
-        described = json.loads(done.stdout.splitlines()[-1])
-        self._models = {name: Model(**fields) for name, fields in described.items()}
+        self._models = preparation.models(a.models, names)
 
     def run(self) -> None:
         for workload in self._arguments.only:
@@ -210,55 +201,70 @@ class Benchmark:
 
     def _soak(self) -> None:
         seconds = 60 * self._arguments.soak_minutes
-        every = min(RSS_EVERY_SECONDS, seconds / 12)
         for command in self.commands("soak"):
             if command.name != PRODUCT:
                 continue
             try:
                 with self._server(command, "soak") as server:
-                    load = Load(
-                        "float_val", SOAK_IN_FLIGHT, SOAK_CONNECTIONS, vary_timeout=True, warmup=0, seconds=seconds
-                    )
                     counted_before = server.counted()
-                    running, began, rss = server.start_load(load), time.monotonic(), []
-                    with ExitStack() as stack:
-                        stack.callback(running.stop)
-                        while not running.is_over(every):
-                            rss.append((time.monotonic() - began, server.child.rss_bytes()))
-                            print(f"soak  {rss[-1][0]:6.0f} s  {rss[-1][1] / 1e6:8.1f} MB", flush=True)
-                        outcome = running.outcome()
+                    outcome, rss = self._long_load(server, seconds)
                     counted = server.counted() - counted_before
-                    wrong = generator.troubles(outcome, server.model)
             except _FAILURES as error:
                 self._trouble(f"{command.name}, soak: {error}")
                 continue
+            wrong = generator.troubles(outcome, server.model)
             if counted != outcome.ok:
                 wrong.append(f"the server counted {counted} OK answers, the client {outcome.ok}")
             for sentence in wrong:
                 self._trouble(f"{command.name}, soak: {sentence}")
             self.found.soaks.append(Soak(command.name, outcome.calls_per_second, outcome.ok, seconds, tuple(rss)))
 
+    def _long_load(self, server: Server, seconds: float) -> tuple[Outcome, list[tuple[float, int]]]:
+        """And the server's memory meanwhile: seconds since the beginning, bytes."""
+        load = Load("float_val", SOAK_IN_FLIGHT, SOAK_CONNECTIONS, vary_timeout=True, warmup=0, seconds=seconds)
+        every = min(RSS_EVERY_SECONDS, seconds / 12)
+        rss: list[tuple[float, int]] = []
+        with ExitStack() as stack:
+            running, began = server.start_load(load), time.monotonic()
+            stack.callback(running.stop)
+            while not running.is_over(every):
+                rss.append((time.monotonic() - began, server.child.rss_bytes()))
+                print(f"soak  {rss[-1][0]:6.0f} s  {rss[-1][1] / 1e6:8.1f} MB", flush=True)
+            return running.outcome(), rss
+
     def _idle(self) -> None:
-        """After a load, so that what a server needs only once is not counted as the connections'."""
-        a = self._arguments
         for command in self.commands("idle"):
             try:
-                with self._server(command, "idle") as server, ExitStack() as stack:
-                    server.measure(Cell("half_plus_two", 256), 0, a.seconds, a.warmup)
-                    time.sleep(IDLE_SETTLE_SECONDS)
-                    before = server.child.rss_bytes()
-                    request = Path(server.model.requests["float_val"]).read_bytes()
-                    message = request[: 5 + int.from_bytes(request[1:5], "big")]
-                    connections = idle.open_connections(stack, server.port, IDLE_CONNECTIONS, message)
-                    time.sleep(IDLE_SETTLE_SECONDS)
-                    each = (server.child.rss_bytes() - before) / IDLE_CONNECTIONS
-                    if not idle.are_open(connections):
-                        self._trouble(f"{command.name}, idle: the server closed some of the connections")
+                with self._server(command, "idle") as server:
+                    each, all_open = self._idle_bytes(server)
             except _FAILURES as error:
                 self._trouble(f"{command.name}, idle: {error}")
                 continue
+            if not all_open:
+                self._trouble(f"{command.name}, idle: the server closed some of the connections")
             print(f"idle  {command.name:14} {each:10,.0f} bytes each", flush=True)
             self.found.idles.append(Idle(command.name, IDLE_CONNECTIONS, each))
+
+    def _idle_bytes(self, server: Server) -> tuple[float, bool]:
+        """What each of a thousand connections costs, and whether all stayed open; the dearer of two thousands.
+
+        After a load, so that what a server needs only once is not counted as theirs. The second thousand no longer
+        finds the memory that the load has left free.
+        """
+        a = self._arguments
+        server.measure(Cell("half_plus_two", 32), 0, a.seconds, a.warmup)
+        request = Path(server.model.requests["float_val"]).read_bytes()
+        message = request[: 5 + int.from_bytes(request[1:5], "big")]
+        with ExitStack() as stack:
+            sizes, connections = [], []
+            for _ in range(2):
+                time.sleep(IDLE_SETTLE_SECONDS)
+                sizes.append(server.child.rss_bytes())
+                connections += idle.open_connections(stack, server.port, IDLE_CONNECTIONS, message)
+            time.sleep(IDLE_SETTLE_SECONDS)
+            sizes.append(server.child.rss_bytes())
+            growth = max(after - before for before, after in pairwise(sizes))
+            return growth / IDLE_CONNECTIONS, idle.are_open(connections)
 
     def tables(self) -> str:
         return report.markdown(self.found, machine(), len(os.sched_getaffinity(0)))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -279,12 +279,12 @@ class Server:
 class Bare:
     """A model's prepared run without a server, in as many threads as there would be calls in flight."""
 
-    def __init__(self, way: str, model: Model, logs: Path) -> None:
-        self.name = f"bare-{way}"
+    def __init__(self, name: str, model: Model, logs: Path) -> None:
+        self.name = name
         script = Path(__file__).with_name("bare.py")
         words = [sys.executable, str(script), model.version_folder, model.input_tensor, model.output_tensor]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._child = Child([*words, model.inputs, way], {}, logs / f"{self.name}.log", **pipes)
+        self._child = Child([*words, model.inputs, name.removeprefix("bare-")], {}, logs / f"{self.name}.log", **pipes)
 
     def _line(self, seconds: float) -> str:
         out = self._child.process.stdout
@@ -333,17 +333,3 @@ class Tools:
     generator: Path
     floor: Path
     max_frame: int | None = None
-
-
-def build(script: Path, binary: Path) -> None:
-    """Runs a build script unless what it makes is newer than its sources. Raises ServerFailed with how to get there."""
-    sources = script.parent.iterdir()
-    if binary.exists() and all(source.stat().st_mtime <= binary.stat().st_mtime for source in sources):
-        return
-    print(f"Building {binary.name}", flush=True)
-    done = subprocess.run(["sh", str(script), str(binary.parent)], capture_output=True, text=True)
-    if done.returncode:
-        raise ServerFailed(f"{script.name} in {script.parent.name} tells what it needs: {done.stderr.strip()[-500:]}")
-
-
-SubjectMaker = Callable[[], Subject]
