@@ -60,6 +60,11 @@ _MODEL_OF = {"soak": "half_plus_two", "idle": "half_plus_two"}
 _FAILURES = (ServerFailed, GeneratorFailed, OSError)
 
 
+def absolute(text: str) -> Path:
+    """Servers run at the root of the repository."""
+    return Path(text).resolve()
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, of %(default)s")
@@ -70,9 +75,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--soak_minutes", type=float, default=10.0)
     parser.add_argument("--servers", default=",".join([*(each.name for each in OURS), *BARE]), help="of %(default)s")
     parser.add_argument("--server", action="append", default=[], type=servers.parse_server, metavar="NAME=COMMAND")
-    parser.add_argument("--models", type=Path, default=preparation.MODELS)
-    parser.add_argument("--floor", type=Path, help="the built floor; built when not given")
-    parser.add_argument("--generator", type=Path, help="the built load generator; built when not given")
+    parser.add_argument("--models", type=absolute, default=preparation.MODELS)
+    parser.add_argument("--floor", type=absolute, help="the built floor; built when not given")
+    parser.add_argument("--generator", type=absolute, help="the built load generator; built when not given")
     parser.add_argument("--max_frame", type=int, help="bytes of a DATA frame; default: what the server asks for")
     parser.add_argument("--out", type=Path, help="where to write the tables as well")
     parser.add_argument("--json", type=Path, help="where to write every sample")

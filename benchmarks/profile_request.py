@@ -2,9 +2,9 @@
 
     python benchmarks/profile_request.py [--workload half_plus_two] [--in_flight 32] [--own_timeouts]
 
-Two runs of the same load on one server: the first as it is, for the time of each thread, in the program and in the kernel;
-the second with the thread of the event loop under cProfile, which counts calls exactly but makes functions dearer than
-they are. A function that waits for a lock, the GIL too, is charged with the wait.
+Two runs of the same load on one server: the first as it is, for the time of each thread, in the program and in the
+kernel; the second with the thread of the event loop under cProfile, which counts calls exactly but makes functions
+dearer than they are. A function that waits for a lock, the GIL too, is charged with the wait.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--transport", default="http2", choices=("http2", "grpcio"))
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run")
     parser.add_argument("--lines", type=int, default=40)
-    parser.add_argument("--generator", type=Path, help="the built load generator; built when not given")
+    parser.add_argument("--generator", type=lambda text: Path(text).resolve(), help="built when not given")
     arguments = parser.parse_args()
     load = Load(arguments.encoding, arguments.in_flight, vary_timeout=arguments.own_timeouts, seconds=arguments.seconds)
     tools = Tools(arguments.generator or preparation.built("generator"), Path())

@@ -1,6 +1,6 @@
 """A model's prepared run in a loop of threads, without any server: what a server of it cannot beat.
 
-    python benchmarks/grpc_load/bare.py VERSION_FOLDER INPUT_TENSOR OUTPUT_TENSOR INPUTS.npy caller|pool
+    python -m benchmarks.grpc_load.bare VERSION_FOLDER INPUT_TENSOR OUTPUT_TENSOR INPUTS.npy caller|pool
 
 The run is the one that the server makes of the model. Says `ready`; then each line on stdin,
 `THREADS WARMUP_SECONDS SECONDS`, is answered by a line of JSON.
@@ -11,16 +11,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from threading import Thread
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from pyserving.executors import tf_session  # noqa: E402
-from pyserving.executors.executor import Way  # noqa: E402
+from pyserving.executors import tf_session
+from pyserving.executors.executor import Way
 
 
 def main() -> None:

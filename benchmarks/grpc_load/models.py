@@ -1,6 +1,6 @@
 """The models of `load_grpc.py`: exports them, writes requests for them and what the answers must hold.
 
-    python benchmarks/grpc_load/models.py FOLDER half_plus_two image mobilenet_v2
+    python -m benchmarks.grpc_load.models FOLDER half_plus_two image mobilenet_v2
 
 Run apart, because it imports TensorFlow. The last line on stdout is a JSON object of `Model` fields for each name.
 Inputs come from a fixed seed; what the answers must hold comes from NumPy where it can, and else from TensorFlow.
@@ -16,11 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from pyserving import protos  # noqa: E402
-from pyserving.codec import tensor_proto  # noqa: E402
+from pyserving import protos
+from pyserving.codec import tensor_proto
 
 MODEL_NAME = "m"
 ENCODINGS = ("tensor_content", "float_val")
@@ -65,7 +62,7 @@ def image(folder: Path) -> None:
 
 
 def mobilenet_v2(folder: Path) -> None:
-    import export_models
+    from benchmarks import export_models
 
     export_models.mobilenet_v2(str(folder.parent))
 

@@ -37,7 +37,8 @@ def built(name: str) -> Path:
 def models(folder: Path, names: Sequence[str]) -> dict[str, Model]:
     """Exported and described in a process of its own, which imports TensorFlow. Raises ServerFailed."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("models.py")), str(folder), *names],
+        [sys.executable, "-m", "benchmarks.grpc_load.models", str(folder), *names],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"},

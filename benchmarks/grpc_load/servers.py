@@ -281,8 +281,14 @@ class Bare:
 
     def __init__(self, name: str, model: Model, logs: Path) -> None:
         self.name = name
-        script = Path(__file__).with_name("bare.py")
-        words = [sys.executable, str(script), model.version_folder, model.input_tensor, model.output_tensor]
+        words = [
+            sys.executable,
+            "-m",
+            "benchmarks.grpc_load.bare",
+            model.version_folder,
+            model.input_tensor,
+            model.output_tensor,
+        ]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._child = Child([*words, model.inputs, name.removeprefix("bare-")], {}, logs / f"{self.name}.log", **pipes)
 
