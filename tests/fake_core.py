@@ -10,7 +10,7 @@ from pyserving.core import SessionRun
 from pyserving.errors import NotFound, ServingError
 from pyserving.protos import ModelServerConfig
 from pyserving.signature import SignatureDef
-from pyserving.types import ModelSpec, PreparedPrediction, Prediction, ServableId, ServableState
+from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableState
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 

@@ -91,14 +91,14 @@ class Connection:
             stream.send_window += growth
             self.outbox.opened(stream)
 
-    def on_headers(self, stream_id: int, block: bytes, is_last: bool) -> None:
-        """A whole header block."""
+    def on_headers(self, stream_id: int, block: bytes, is_last: bool, data: memoryview | None = None) -> bool:
+        """A whole header block. `data` is what ends the request, if that is there already; True when it was taken."""
         if stream_id <= self.last_id:
             self._on_trailers(stream_id, block, is_last)
-            return
+            return False
         if self.departure.is_final:
             self._heads.decode(block)  # the table goes on
-            return
+            return False
         self.last_id = stream_id
         try:
             head, timeout = self._heads.read(block)
@@ -108,7 +108,11 @@ class Connection:
         except ResourceExhausted as error:
             self._refuse(stream_id, answers.trailers_only(stream_id, error.code, error.message), is_last)
         else:
-            self._open(stream_id, head, None if timeout is None else self.now + timeout, is_last)
+            deadline = None if timeout is None else self.now + timeout
+            if data is not None and self._answer_quickly(stream_id, head, deadline, data):
+                return True
+            self._open(stream_id, head, deadline, is_last)
+        return False
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
         if len(self.streams) >= self._max_streams:
@@ -123,24 +127,18 @@ class Connection:
         if is_last:
             self._end_request(stream)
 
-    def answer_quickly(self, stream_id: int, block: bytes, data: memoryview) -> bool:
-        """A request whole in its HEADERS and one frame of DATA: whether it could be answered there and then.
+    def _answer_quickly(self, stream_id: int, head: RequestHead, deadline: float | None, data: memoryview) -> bool:
+        """A request of which `data` is all: whether it could be answered there and then, and never was a stream of ours.
 
-        Nothing has been done if not: it has to go the usual way. It never was a stream of ours if so.
+        Nothing has been done if not.
         """
-        known = self._heads.known(block)
-        size = len(data)
-        if known is None or not stream_id & 1 or stream_id <= self.last_id or size > self._receive_window:
+        if len(data) > self._receive_window or len(self.streams) >= self._max_streams:
             return False
-        if self.departure.is_final or not self.patience.has_greeted or len(self.streams) >= self._max_streams:
-            return False
-        head, timeout = known
-        answer = self._service.quick_answer(head, data, None if timeout is None else self.now + timeout)
+        answer = self._service.quick_answer(head, data, deadline)
         if answer is None:
             return False
-        self.last_id = stream_id
         self.patience.busy_at = self.now
-        self._charge(size)
+        self._charge(len(data))
         if isinstance(answer, Refusal):
             self.outbox.put(answers.trailers_only(stream_id, answer.code, answer.message))
         elif len(answer) > self.limits.max_send_message or not self.outbox.answer_whole(stream_id, answer):

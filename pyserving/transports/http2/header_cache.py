@@ -57,10 +57,6 @@ class HeadReader:
         """Blocks whose meaning is known."""
         return len(self._blocks)
 
-    def known(self, block: bytes) -> tuple[RequestHead, float | None] | None:
-        """What `read` would give, if no work is needed for it."""
-        return self._blocks.get(block)
-
     def read(self, block: bytes) -> tuple[RequestHead, float | None]:
         """The head, and the timeout in seconds. HpackError, and what `Heads.head` raises."""
         known = self._blocks.get(block)
