@@ -18,9 +18,10 @@ from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.http_status import error_response
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod

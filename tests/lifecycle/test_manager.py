@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 
 from pyserving.errors import Code, DataLoss, NotFound
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest, ServableState
 from pyserving.workers import Workers
 from tests.fakes import FakeClock, FakeLoaders, HeldWorkers, RecordedStates

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pyserving.errors import NotFound
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries, ServableHandle
+from pyserving.lifecycle.handle import ServableHandle
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest, ServableState
 from tests.fakes import FakeClock, FakeLoaders, HeldWorkers, RecordedStates
 
