@@ -454,10 +454,18 @@ _TRANSITION_THREADS = 8
 """More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
 and must not keep other models waiting."""
 
+_TRANSITION_PATIENCE_SECONDS = 30.0
+"""Longer than most loads take. Should one take longer all the same, one more runs beside it."""
+
 
 def transition_threads(wished: int, cpus: int) -> int:
     """What `--num_load_threads` or `--num_unload_threads` comes to."""
     return wished or max(_TRANSITION_THREADS, cpus)
+
+
+def transition_patience_seconds(wished: int) -> float | None:
+    """After what time another thread stands in for one that loads or unloads: never, where their number was wished."""
+    return None if wished else _TRANSITION_PATIENCE_SECONDS
 
 
 def startup_warning(given: Collection[str]) -> str | None:

@@ -9,6 +9,9 @@ from pyserving.errors import Internal, ServingError, error_for
 from pyserving.lifecycle.harness import Loader
 from pyserving.types import ServableId
 
+MAX_MESSAGE_LENGTH = 2000
+"""Of a sentence in a state: TensorFlow may quote a node with all its attributes, or every kernel it knows."""
+
 
 class Action(Enum):
     LOAD = auto()
@@ -31,3 +34,10 @@ def kept(error: BaseException) -> ServingError:
     if isinstance(error, ServingError):
         return error_for(error.code, error.message)
     return Internal(f"{type(error).__name__}: {error}")
+
+
+def readable(error: ServingError) -> ServingError:
+    """The error with no more of its sentence than a person reads; the log has the whole."""
+    if len(error.message) <= MAX_MESSAGE_LENGTH:
+        return error
+    return error_for(error.code, f"{error.message[:MAX_MESSAGE_LENGTH]}… (the log has the rest)")

@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Any
 
 from pyserving.errors import Cancelled, NotFound, ServingError, error_for
-from pyserving.lifecycle.attempt import Action, Attempt, kept
+from pyserving.lifecycle.attempt import Action, Attempt, kept, readable
 from pyserving.lifecycle.handle import ServableHandle
 from pyserving.lifecycle.harness import Loader, LoaderHarness, State
 from pyserving.lifecycle.instances import Instances
 from pyserving.lifecycle.policy import Load, Policy, VersionSnapshot, availability_preserving
-from pyserving.lifecycle.retries import CallLater, LoadRetries, call_later
+from pyserving.lifecycle.retries import DEFAULT_RETRIES, CallLater, LoadRetries, call_later
 from pyserving.lifecycle.turns import Turns
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest, ServableState
 from pyserving.workers import Workers
@@ -43,7 +43,7 @@ class AspiredVersionsManager:
         unloading: Workers,
         publish: Callable[[ServableState], None],
         policy: Policy = availability_preserving,
-        retries: LoadRetries = LoadRetries(),
+        retries: LoadRetries = DEFAULT_RETRIES,
         call_later: CallLater = call_later,
         *,
         on_attempt: Callable[[Attempt], None] = lambda attempt: None,
@@ -247,32 +247,33 @@ class AspiredVersionsManager:
         self._reconcile(harness.id.name)
 
     def _attempt_failed(self, harness: LoaderHarness, error: BaseException) -> None:
-        reason = kept(error)
+        whole = kept(error)
+        reason = readable(whole)
         is_news = harness.error is None or harness.error.message != reason.message
         trace = error if is_news and not isinstance(error, ServingError) else None
         harness.error = reason
         if self._instances.is_successor(harness):
             self._reload_failed(harness.id, reason)
         if not harness.is_aspired:
-            _log.info("Loading of servable version %s, no longer wanted, failed: %s", harness.id, reason.status)
+            _log.info("Loading of servable version %s, no longer wanted, failed: %s", harness.id, whole.status)
             self._end(harness, State.ERROR, reason)
         elif harness.is_outdated:
-            _log.warning("Files of servable version %s changed while its load failed: %s", harness.id, reason.status)
+            _log.warning("Files of servable version %s changed while its load failed: %s", harness.id, whole.status)
             self._forget(harness)  # and begun afresh
         elif self._retries.is_last(harness.attempts):
             message = "Giving up loading servable version %s after attempt %d: %s"
-            _log.error(message, harness.id, harness.attempts, reason.status, exc_info=trace)
+            _log.error(message, harness.id, harness.attempts, whole.status, exc_info=trace)
             self._instances.of(harness.id.name)[harness.id.version].is_outdated = False  # its files cannot be had
             self._end(harness, State.ERROR, reason)
         else:
             seconds = self._retries.wait_seconds
             message = "Attempt %d to load servable version %s failed, the next is in %g s: %s"
-            _log.warning(message, harness.attempts, harness.id, seconds, reason.status, exc_info=trace)
+            _log.warning(message, harness.attempts, harness.id, seconds, whole.status, exc_info=trace)
             harness.retry_timer = self._call_later(seconds, partial(self._retry_due, harness))
             self._tell(harness, ManagerState.LOADING, reason)
 
     def _reload_failed(self, id: ServableId, reason: ServingError) -> None:
-        """It goes on serving what it has: AVAILABLE, and here is where an operator sees that it is not what they gave."""
+        """The version serves on, AVAILABLE; its status is where an operator sees that it is not what they put there."""
         error = error_for(reason.code, f"{_SERVES_AS_IT_WAS}: {reason.message}")
         self._instances.of(id.name)[id.version].reload_error = error
         self._publish(ServableState(id, ManagerState.AVAILABLE, error))
@@ -328,7 +329,7 @@ class AspiredVersionsManager:
             self._end(harness, State.DISABLED, harness.error)
         else:
             _log.error("Unloading servable version %s failed", harness.id, exc_info=error)
-            self._end(harness, State.ERROR, reason)
+            self._end(harness, State.ERROR, readable(reason))
         self._reconcile(harness.id.name)
 
     def _end(self, harness: LoaderHarness, state: State, health: ServingError | None) -> None:

@@ -33,3 +33,6 @@ class LoadRetries:
     def is_last(self, attempt: int) -> bool:
         """Whether no other follows this attempt; the first is 1."""
         return attempt > self.max_num_load_retries
+
+
+DEFAULT_RETRIES = LoadRetries()
