@@ -16,9 +16,9 @@ from pyserving.workers import Workers
 class Turns:
     """Lets versions into the threads that load them, or into those that unload them.
 
-    The model with the fewest versions in threads comes first, and of its versions the one that waits longest. Where
-    there are several threads, one model leaves the last of them to the others. A version that is in its thread for
-    longer than `patience_seconds` no longer counts: another thread stands in for it until it comes back.
+    The model with the fewest versions in threads comes first; of several such, the one whose last turn is longest ago.
+    Where there are several threads, one model leaves the last of them to the others. A version that is in its thread
+    for longer than `patience_seconds` no longer counts: another thread stands in for it until it comes back.
     """
 
     def __init__(
@@ -38,36 +38,51 @@ class Turns:
         self._on_over = over
         self._patience_seconds = patience_seconds
         self._call_later = call_later
-        self._waiting: dict[LoaderHarness, None] = {}  # in the order they came
+        self._waiting: dict[str, dict[LoaderHarness, None]] = {}  # by model, in the order of their turns
         self._in_threads: Counter[str] = Counter()  # by model
         self._overdue: set[LoaderHarness] = set()  # a thread stands in for each
 
     def wait(self, harness: LoaderHarness) -> None:
         """Have it take its turn, from the next `give` on."""
-        self._waiting[harness] = None
+        self._waiting.setdefault(harness.id.name, {})[harness] = None
 
     def call_off(self, harness: LoaderHarness) -> None:
         """It does not wait any more. One that is in a thread cannot be called off."""
-        self._waiting.pop(harness, None)
+        versions = self._waiting.get(harness.id.name, {})
+        versions.pop(harness, None)
+        if not versions:
+            self._waiting.pop(harness.id.name, None)
 
     def give(self) -> None:
         """Begin whatever has a thread. What waits is untouched until then, so it can still be called off."""
-        while (harness := self._next()) is not None:
-            del self._waiting[harness]
-            self._in_threads[harness.id.name] += 1
-            job = self._workers.submit(self._begin(harness))
-            timer = None
-            if self._patience_seconds is not None:
-                timer = self._call_later(self._patience_seconds, partial(self._stand_in, harness))
-            job.future.add_done_callback(partial(self._over, harness, timer))
+        while (name := self._next()) is not None:
+            self._begin_one(self._take(name))
 
-    def _next(self) -> LoaderHarness | None:
+    def _next(self) -> str | None:
+        """The model whose turn it is; None while there is no thread for any."""
         threads = self._workers.threads
         if self._workers.unfinished - len(self._overdue) >= threads:
             return None
         at_most = max(1, threads - 1)
-        allowed = [harness for harness in self._waiting if self._in_threads[harness.id.name] < at_most]
-        return min(allowed, key=lambda harness: self._in_threads[harness.id.name], default=None)  # the first of equals
+        allowed = [name for name in self._waiting if self._in_threads[name] < at_most]
+        return min(allowed, key=lambda name: self._in_threads[name], default=None)  # the first of equals
+
+    def _take(self, name: str) -> LoaderHarness:
+        """The version of the model that waits longest. The others' turn comes after that of the other models."""
+        versions = self._waiting.pop(name)
+        harness = next(iter(versions))
+        del versions[harness]
+        if versions:
+            self._waiting[name] = versions
+        return harness
+
+    def _begin_one(self, harness: LoaderHarness) -> None:
+        self._in_threads[harness.id.name] += 1
+        job = self._workers.submit(self._begin(harness))
+        timer = None
+        if self._patience_seconds is not None:
+            timer = self._call_later(self._patience_seconds, partial(self._stand_in, harness))
+        job.future.add_done_callback(partial(self._over, harness, timer))
 
     def _stand_in(self, harness: LoaderHarness) -> None:
         if self._workers.add_stand_in():
