@@ -128,8 +128,8 @@ class Options:
     # Loading
     num_load_threads: int = _int32(
         0,
-        "Threads that load versions; where there are several, one model leaves the last to the others. 0: eight, or one "
-        "for each CPU where there are more, and one more for each load that takes longer than 30 seconds",
+        "Threads that load versions; where there are several, one model leaves the last to the others. 0: eight, or "
+        "one for each CPU where there are more, and one more for each load that takes longer than 30 seconds",
     )
     num_unload_threads: int = _int32(0, "Threads that unload versions. 0: as for loading")
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
