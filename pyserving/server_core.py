@@ -21,8 +21,9 @@ from pyserving.errors import (
     Unavailable,
     Unknown,
 )
+from pyserving.lifecycle.handle import ServableHandle
 from pyserving.lifecycle.labels import VersionLabels
-from pyserving.lifecycle.manager import AspiredVersionsManager, ServableHandle
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.model_config import validate_model_server_config
 from pyserving.outcome import Fate, Outcome, failure_text, outcome_of
