@@ -128,7 +128,7 @@ class Connection:
             self._end_request(stream)
 
     def _answer_quickly(self, stream_id: int, head: RequestHead, deadline: float | None, data: memoryview) -> bool:
-        """A request of which `data` is all: whether it could be answered there and then, and never was a stream of ours.
+        """A request of which `data` is all: whether it could be answered there and then, without becoming a stream.
 
         Nothing has been done if not.
         """
