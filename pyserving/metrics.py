@@ -257,6 +257,7 @@ class Metrics:
         self.rejected = self._counter("/pyserving/rejected_total", "reason")
         self.model_version_state = self._gauge("/pyserving/model_version_state", "model", "version")
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
+        self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
         queue = ("model", "version", "signature")
         self.batching_queue_depth = self._gauge("/pyserving/batching/queue_depth", *queue)
@@ -324,6 +325,33 @@ class Metrics:
     def _declare(self, family: Family[_Cell]) -> Family[_Cell]:
         self._families[family.name] = family
         return family
+
+
+class RequestCells:
+    """The cells that requests for one signature are counted in, for those who count many without waiting."""
+
+    __slots__ = ("_counts", "_durations", "_labels", "_latencies", "_metrics", "_runtimes")
+
+    def __init__(self, metrics: Metrics, api: str, entrypoint: str, runtime: str, labels: tuple[str, str, str]) -> None:
+        """`labels` are the name, version and signature of a model that is there."""
+        name = labels[0]
+        self._metrics = metrics
+        self._labels = labels
+        self._counts = metrics.request_count.labels(name, "OK")
+        self._latencies = metrics.request_latency.labels(name, api, entrypoint)
+        self._runtimes = metrics.runtime_latency.labels(name, api, runtime)
+        self._durations = metrics.request_duration.labels(*labels, "OK")
+
+    def answered(self, micros: int, runtime_micros: float) -> None:
+        self._counts.value += 1
+        self._latencies.add(micros)
+        self._durations.add(micros)
+        self._runtimes.add(runtime_micros)
+
+    def failed(self, micros: int, error: Exception) -> None:
+        status = _status_name(error)
+        self._metrics.request_count.labels(self._labels[0], status).increment()
+        self._metrics.request_duration.labels(*self._labels, status).add(micros)
 
 
 class RunCount:

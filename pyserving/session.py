@@ -56,6 +56,8 @@ class Session(Protocol):
         self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], handle: Handle | None, deadline: float | None
     ) -> RunResult: ...
 
+    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None: ...
+
     async def offload(self, function: Callable[[], _T]) -> _T: ...
 
     def in_calling_thread(self, observe: Callable[[float], None]) -> Session:
@@ -161,6 +163,16 @@ class DirectSession:
             if not job.is_over:
                 self._share.give_up(job)
 
+    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
+        """Run arrays whose types are known to be right, and for which `choice` was made, within this turn of the loop.
+
+        None when they are not for the loop, or not now; nothing has been done then. Raises the error of the run.
+        """
+        way, loop_time = choice.on_loop, self._loop_time
+        if way is None or loop_time is None or not loop_time.is_left:
+            return None
+        return self._run_on_loop(choice, way, arrays, loop_time)
+
     def _run_on_loop(self, choice: Choice, way: Way, arrays: Sequence[np.ndarray], loop_time: LoopTime) -> RunResult:
         began = perf_counter()
         try:
@@ -258,6 +270,10 @@ class CallingThreadSession:
             if _rows(arrays):
                 self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
         return result
+
+    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
+        """None: requests are not answered here."""
+        return None
 
     async def offload(self, function: Callable[[], _T]) -> _T:
         return function()
