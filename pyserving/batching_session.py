@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from time import perf_counter
 from typing import TypeVar
@@ -21,10 +22,11 @@ from pyserving.batching.queue import Batch, BatchQueue, BatchTask, Piece
 from pyserving.batching.run import BatchRun
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.errors import DeadlineExceeded, ServingError, Unavailable
-from pyserving.executors.execution_plan import LOOP, Choice, ExecutionPlan
+from pyserving.executors.execution_plan import Choice, ExecutionPlan
 from pyserving.executors.executor import Way
-from pyserving.executors.loop_licence import LONG_MICROS
+from pyserving.loop_batches import Guest, LoopBatches
 from pyserving.loop_time import LoopTime
+from pyserving.messages import Later
 from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, Observe, RunResult
 from pyserving.signature import SignatureDef
 
@@ -101,25 +103,49 @@ class BatchingSession:
         wait, and DeadlineExceeded on time whether the request waits or runs. What has not begun then never begins.
         """
         route = self._routes.get(plan) or self._new_route(plan)
+        lane = route.lane
         rows = tensors.batch_rows(arrays)
-        if not rows or not route.lane.is_batchable or route.lane.goes_alone(plan, arrays, rows):
+        if not rows or not lane.is_batchable:
             return await self._direct.run(plan, arrays, handle, deadline)
+        if lane.runs_on_loop(plan.choice(arrays), rows):
+            if lane.company.is_lonely():
+                return await self._direct.run(plan, arrays, handle, deadline)
+            if lane.company.has_time():
+                return await self._in_company(route, arrays, rows, handle, deadline)
         plan.check_dtypes(arrays)
-        request = route.lane.schedule(route, arrays, rows, handle, deadline)
+        request = lane.schedule(route, arrays, rows, handle, deadline)
         try:
             return await request.future
         except asyncio.CancelledError:
-            route.lane.give_up(request, counts.CANCELLED)
+            lane.give_up(request, counts.CANCELLED)
             raise
 
-    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
-        """As DirectSession: a run that is over at once has nothing to gain from company that it must wait for."""
+    async def _in_company(
+        self, route: _Route, arrays: Sequence[np.ndarray], rows: int, handle: Handle | None, deadline: float | None
+    ) -> RunResult:
+        """With those that came in this turn of the loop; over before anybody could give it up."""
+        loop = asyncio.get_running_loop()
+        route.lane.plan.check_dtypes(ordered := route.feeds_of(arrays))
+        if deadline is not None and deadline <= loop.time():
+            raise DeadlineExceeded(TIMED_OUT_IN_QUEUE)
+        future: asyncio.Future[RunResult] = loop.create_future()
+        guest = Guest(ordered, rows, tensors.shapes(ordered), route.lane.plan.choice(ordered))
+        guest.finish = partial(_settle, future, route)
+        route.lane.company.join(guest, lambda: None if handle is None else handle.copy())
+        return await future
+
+    def prepare(
+        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
+    ) -> Callable[[Sequence[np.ndarray]], RunResult | Later | None]:
+        """As DirectSession. Who comes in company waits for the end of this turn of the loop."""
+        route = self._routes.get(plan) or self._new_route(plan)
         rows = tensors.batch_rows(arrays)
-        if self._options.batch_timeout_micros or rows > self._options.max_batch_size:
-            return None
-        if rows and self._options.run_size(rows) != rows:
-            return None
-        return self._direct.run_now(choice, arrays)
+        alone = self._direct.prepare(plan, arrays, acquire)
+        if not rows:
+            return alone
+        if route.feed_order is not None or route.fetch_order is not None:
+            return lambda arrays: None
+        return _Prepared(route.lane, plan.choice(arrays), rows, tensors.shapes(arrays), alone, acquire)
 
     def _new_route(self, plan: ExecutionPlan) -> _Route:
         feeds, fetches = plan.plan.feeds, plan.plan.fetches
@@ -194,11 +220,8 @@ class _Request(BatchTask):
             if (whole := self._gathered(outputs, piece)) is None:
                 return
             outputs = whole
-        order = self.route.fetch_order
-        if order is not None:
-            outputs = [outputs[index] for index in order]
         self._settle()
-        self.future.set_result(RunResult(outputs, (perf_counter() - self.began) * 1e6))
+        self.future.set_result(RunResult(self.route.fetches_of(outputs), (perf_counter() - self.began) * 1e6))
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
@@ -220,6 +243,57 @@ class _Request(BatchTask):
             self.timer.cancel()
 
 
+class _Prepared:
+    """Further requests like one that is known."""
+
+    __slots__ = ("_acquire", "_alone", "_choice", "_lane", "_rows", "_variety")
+
+    def __init__(
+        self,
+        lane: _Lane,
+        choice: Choice,
+        rows: int,
+        variety: Hashable,
+        alone: Callable[[Sequence[np.ndarray]], RunResult | Later | None],
+        acquire: Callable[[], Handle],
+    ) -> None:
+        self._lane = lane
+        self._choice = choice
+        self._rows = rows
+        self._variety = variety
+        self._alone = alone
+        self._acquire = acquire
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> RunResult | Later | None:
+        lane = self._lane
+        if not lane.is_batchable:
+            return self._alone(arrays)
+        if not lane.runs_on_loop(self._choice, self._rows):
+            return None
+        if lane.company.is_lonely():
+            return self._alone(arrays)
+        if not lane.company.has_time():
+            return None
+        guest = Guest(arrays, self._rows, self._variety, self._choice)
+        lane.company.join(guest, self._acquire)
+        return guest
+
+
+def _settle(
+    future: asyncio.Future[RunResult],
+    route: _Route,
+    guest: Later,
+    outcome: Sequence[np.ndarray] | Exception,
+    micros: float,
+) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(RunResult(route.fetches_of(outcome), micros))
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
     """From a plan to the queue that it shares with others, which may have the same tensors in another order."""
@@ -229,6 +303,14 @@ class _Route:
     """For each of the queue's feeds, where it is in the plan's."""
     fetch_order: tuple[int, ...] | None
     """For each of the plan's fetches, where it is in the queue's."""
+
+    def feeds_of(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """The plan's feeds in the queue's order."""
+        return arrays if self.feed_order is None else [arrays[index] for index in self.feed_order]
+
+    def fetches_of(self, outputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """The queue's outputs in the plan's order."""
+        return outputs if self.fetch_order is None else [outputs[index] for index in self.fetch_order]
 
 
 class _Lane:
@@ -241,8 +323,7 @@ class _Lane:
         self._options = options
         self._scheduler = session._scheduler
         self._observe = session._observe
-        self._loop_time = session._loop_time if not options.batch_timeout_micros else None
-        """None: no batch runs on the loop, but waits for its timeout."""
+        self._may_run_on_loop = session._loop_time is not None and not options.batch_timeout_micros
         self._may_rerun = session._may_rerun
         self._counts = counted
         self._queue: BatchQueue[_Request] = BatchQueue(options, self._too_late)
@@ -255,10 +336,17 @@ class _Lane:
         self._in_threads = 0
         """Batches of this queue."""
         self._is_turn_ending = False
-        self._in_this_turn = 0
-        self._in_last_turn = 0
         self._refusals = 0
         """Batches in a row that failed although none of their requests did by itself."""
+        self.company = LoopBatches(
+            plan,
+            options,
+            counted,
+            session._loop_time or LoopTime(),
+            session._observe,
+            self._judge,
+            may_rerun=session._may_rerun,
+        )
         self.is_batchable = True
         """The model takes batches, and its outputs have a row for each row of the inputs, as far as is known."""
 
@@ -268,21 +356,15 @@ class _Lane:
 
     # On the way in.
 
-    def goes_alone(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], rows: int) -> bool:
-        """Whether this request runs at once on the loop: nobody else was there in the last turn, nor is in this one."""
-        if (
-            self._in_last_turn > 1
-            or self._in_this_turn
-            or self._loop_time is None
-            or not self._loop_time.is_left
-            or self._queue.depth
-            or plan.choice(arrays).on_loop is None
-            or self._options.run_size(rows) != rows
-            or rows > self._options.max_execution_batch_size
-        ):
-            return False
-        self._end_turn_soon(asyncio.get_running_loop())
-        return True
+    def runs_on_loop(self, choice: Choice, rows: int) -> bool:
+        """Whether a request runs on the loop now, by itself or in company; `choice` is that of its run alone."""
+        return (
+            self._may_run_on_loop
+            and choice.on_loop is not None
+            and not self._queue.depth
+            and rows <= self._options.max_execution_batch_size
+            and self._options.run_size(rows) == rows
+        )
 
     def schedule(
         self, route: _Route, arrays: Sequence[np.ndarray], rows: int, handle: Handle | None, deadline: float | None
@@ -291,8 +373,7 @@ class _Lane:
         loop = asyncio.get_running_loop()
         if deadline is not None and deadline <= loop.time():
             raise DeadlineExceeded(TIMED_OUT_IN_QUEUE)
-        if route.feed_order is not None:
-            arrays = [arrays[index] for index in route.feed_order]
+        arrays = route.feeds_of(arrays)
         request = _Request(route, arrays, rows, self._variety(arrays), handle, deadline, loop)
         try:
             self._queue.schedule(request)
@@ -305,44 +386,19 @@ class _Lane:
         return request
 
     def _end_turn_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._in_this_turn += 1
         if not self._is_turn_ending:
             self._is_turn_ending = True
             loop.call_soon(self._end_turn)
 
-    def _end_turn(self, has_loop_time: bool = False) -> None:
+    def _end_turn(self) -> None:
         """What came in this turn of the loop is all there."""
         self._is_turn_ending = False
-        self._in_last_turn, self._in_this_turn = self._in_this_turn, 0
-        if self._loop_time is not None:
-            self._run_on_loop(self._loop_time, has_loop_time)
-        if self._queue.depth and not self._is_turn_ending:
+        if self._queue.depth:
             self._scheduler.add(self)
         for request in self._untimed:
             self._keep_deadline(request)
         self._untimed.clear()
         self._counts.depth(self._queue.depth)
-
-    def _run_on_loop(self, loop_time: LoopTime, has_time: bool) -> None:
-        """All that waits, as long as such runs are short and there is time for them in this turn."""
-        while size := self._queue.next_size:
-            choice = self._choice(self._options.run_size(size))
-            if choice.on_loop is None:
-                return
-            if not has_time and not loop_time.is_left:
-                self._is_turn_ending = True
-                loop_time.turn().add_done_callback(lambda turn: self._end_turn(has_loop_time=True))
-                return
-            has_time = False
-            batch = self._queue.take(asyncio.get_running_loop().time(), 0)
-            if batch is not None:
-                flight = self._flight(batch, choice, choice.on_loop)
-                flight.run_on_loop(loop_time)
-
-    def _is_short_alone(self) -> bool:
-        """Where one request runs on the loop, many run as one: that they prove to be short, too."""
-        task = self._queue.next_task
-        return self._loop_time is not None and task is not None and self._choice(task.size).on_loop is not None
 
     def _choice(self, rows: int) -> Choice:
         """For runs of so many rows; an array of nothing else stands for those that are not merged yet."""
@@ -383,7 +439,7 @@ class _Lane:
         return self._queue.due()
 
     def take(self, now: float, threads: int) -> _Flight | None:
-        batch = self._queue.take(now, 0 if self._is_short_alone() else threads + self._in_threads)
+        batch = self._queue.take(now, threads + self._in_threads)
         if batch is None:
             return None
         choice = self._choice(self._options.run_size(batch.size))
@@ -460,13 +516,13 @@ class _Lane:
     def _count(self, flight: _Flight) -> None:
         run, batch = flight.batch_run, flight.batch
         if run.micros:
-            self._observe(run.micros, flight.way_name)
+            self._observe(run.micros, flight.way.name)
             padding = 0
             if flight.merged is not None:
                 padding = sum(map(tensors.padding_bytes, zip(*flight.feeds, strict=True), flight.merged))
             self._counts.ran(batch.size, flight.run_size, self._options.max_execution_batch_size, padding)
         for _ in range(run.reruns):
-            self._observe(run.rerun_micros / run.reruns, flight.way_name)
+            self._observe(run.rerun_micros / run.reruns, flight.way.name)
         self._counts.reran(run.reruns)
 
 
@@ -485,8 +541,7 @@ class _Flight:
     ) -> None:
         self._lane = lane
         self._choice = choice
-        self._way = way
-        self.way_name = way.name
+        self.way = way
         self.batch = batch
         self.feeds = feeds
         self.merged = merged
@@ -494,7 +549,7 @@ class _Flight:
         self.held: Handle | None = None
         """Keeps the version loaded for as long as a thread is in it."""
         self.batch_run = BatchRun(
-            self._way.run,
+            self.way.run,
             feeds,
             [piece.size for piece in batch.pieces],
             merged,
@@ -510,23 +565,10 @@ class _Flight:
         """In the thread."""
         self.batch_run()
 
-    def run_on_loop(self, loop_time: LoopTime) -> None:
-        self.way_name = LOOP
-        began = perf_counter()
-        mistake: Exception | None = None
-        try:
-            self.batch_run()
-        except Exception as error:  # they hear of it who asked for it
-            mistake = error
-        loop_time.spend((perf_counter() - began) * 1e6)
-        micros = self.batch_run.micros
-        self._choice.record_on_loop(micros, self.batch_run.cpu_micros if micros >= LONG_MICROS else micros)
-        self._lane.answer(self, mistake)
-
     def land(self, error: BaseException | None) -> None:
         run = self.batch_run
         if run.has_succeeded:
-            self._choice.record(self._way, run.micros, run.cpu_micros)
+            self._choice.record(self.way, run.micros, run.cpu_micros)
         try:
             self._lane.landed(self, error)
         finally:

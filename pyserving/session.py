@@ -19,6 +19,7 @@ from pyserving.executors.execution_plan import LOOP, Choice, ExecutionPlan
 from pyserving.executors.executor import Executor, Way
 from pyserving.executors.loop_licence import LONG_MICROS
 from pyserving.loop_time import LoopTime
+from pyserving.messages import Later
 from pyserving.workers import Job, Share, Workers
 
 __all__ = ["TIMED_OUT", "CallingThreadSession", "DirectSession", "ExecutionPlan", "Handle", "RunResult", "Session"]
@@ -56,7 +57,9 @@ class Session(Protocol):
         self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], handle: Handle | None, deadline: float | None
     ) -> RunResult: ...
 
-    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None: ...
+    def prepare(
+        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
+    ) -> Callable[[Sequence[np.ndarray]], RunResult | Later | None]: ...
 
     async def offload(self, function: Callable[[], _T]) -> _T: ...
 
@@ -162,6 +165,12 @@ class DirectSession:
         finally:
             if not job.is_over:
                 self._share.give_up(job)
+
+    def prepare(
+        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
+    ) -> Callable[[Sequence[np.ndarray]], RunResult | None]:
+        """`run_now` for arrays like these, whose types are right. `acquire` gives handles on the version."""
+        return partial(self.run_now, plan.choice(arrays))
 
     def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
         """Run arrays whose types are known to be right, and for which `choice` was made, within this turn of the loop.
@@ -271,9 +280,11 @@ class CallingThreadSession:
                 self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
         return result
 
-    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
-        """None: requests are not answered here."""
-        return None
+    def prepare(
+        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
+    ) -> Callable[[Sequence[np.ndarray]], RunResult | None]:
+        """Requests are not answered here."""
+        return lambda arrays: None
 
     async def offload(self, function: Callable[[], _T]) -> _T:
         return function()

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "pyserving"
 FLOORS: list[list[str]] = [
     ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine"],
     ["lifecycle", "batching", "codec", "core", "inference", "outcome", "model_config"],
-    ["sources", "executors", "session", "batching_session", "servable", "warmup", "loader"],
+    ["sources", "executors", "session", "loop_batches", "batching_session", "servable", "warmup", "loader"],
     ["server_core"],
     ["frontends", "transports", "asgi"],
     ["options", "config", "model_config_file", "logs", "model_server", "main", "__main__"],
@@ -25,7 +25,7 @@ FLOORS: list[list[str]] = [
 
 FLOOR_OF = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 MAY_IMPORT_ANY_OF_THEIR_FLOOR = [*FLOORS[0], *FLOORS[5]]
-MAY_IMPORT_WHAT_STANDS_BEFORE_THEM = ["session", "batching_session", "servable", "warmup", "loader"]
+MAY_IMPORT_WHAT_STANDS_BEFORE_THEM = ["session", "loop_batches", "batching_session", "servable", "warmup", "loader"]
 MAY_IMPORT_ONLY = {
     "inference": {*FLOORS[0], "codec", "core"},  # handed a core
     "frontends": {*FLOORS[0], "codec", "core", "inference"},  # handed a core

@@ -125,7 +125,7 @@ class BatchQueue(Generic[T]):
     def take(self, now: float, threads: int = 1) -> Batch[T] | None:
         """The next batch that may run, without those tasks that it would not serve any more; None: there is none.
 
-        `threads` may run batches of this queue; 0: the loop does, where runs are so short that one is best.
+        So many `threads` may run batches of this queue.
         """
         timeout = self._options.batch_timeout_seconds
         for variety, lane in list(self._lanes.items()) if timeout else self._in_turn():
@@ -147,20 +147,6 @@ class BatchQueue(Generic[T]):
             _AT_ONCE if lane.rows >= limit else _oldest(lane).enqueued_at + timeout for lane in self._lanes.values()
         )
         return min(times, default=None)
-
-    @property
-    def next_size(self) -> int:
-        """Rows of the next batch, at most; 0 when nothing waits."""
-        for lane in self._lanes.values():
-            return min(lane.rows, self._options.max_execution_batch_size)
-        return 0
-
-    @property
-    def next_task(self) -> T | None:
-        """The first of those whose turn it is."""
-        for lane in self._lanes.values():
-            return _oldest(lane)
-        return None
 
     def record(self, variety: Hashable, rows: int, seconds: float) -> None:
         """A batch of this variety has run, with so many rows."""
@@ -232,7 +218,7 @@ class BatchQueue(Generic[T]):
     def _limit(self, lane: _Lane[T], threads: int) -> int:
         """Rows of the next batch, as far as there are as many."""
         options = self._options
-        if options.batch_timeout_micros or not threads:
+        if options.batch_timeout_micros:
             return options.max_execution_batch_size
         most = min(lane.rows, options.max_execution_batch_size)
         best = lane.costs.best_size(most, threads, options.run_size)

@@ -34,18 +34,20 @@ class BatchRun:
         merged: Sequence[np.ndarray] | None,
         *,
         may_rerun: bool,
+        is_even: bool = False,
         is_wanted: Callable[[int], bool] = lambda index: True,
     ) -> None:
         """`feeds`: the arrays of each request, in the order of the run's. `sizes`: rows of each.
 
-        `merged`: where to merge them; None where requests are run as they are, one by one. `is_wanted(index)`: whether
-        somebody still waits for a request.
+        `merged`: where to merge them; None where requests are run as they are, one by one. `is_even`: no array is
+        padded. `is_wanted(index)`: whether somebody still waits for a request.
         """
         self._run = run
         self._feeds = feeds
         self._sizes = sizes
-        self._merged = merged
+        self.merged = merged
         self._may_rerun = may_rerun
+        self._is_even = is_even
         self._is_wanted = is_wanted
         self.outcomes: list[Outcome] = []
         """Outputs or error of each request."""
@@ -62,7 +64,7 @@ class BatchRun:
     def __call__(self) -> None:
         """Raises what is no ServingError."""
         try:
-            if self._merged is None and len(self._feeds) > 1:
+            if self.merged is None and len(self._feeds) > 1:
                 self._one_by_one()
             else:
                 self.outcomes = self._together()
@@ -73,12 +75,12 @@ class BatchRun:
                 self._one_by_one()
 
     def _together(self) -> list[Outcome]:
-        if self._merged is None:
+        if self.merged is None:
             return [self._timed(self._feeds[0])]
-        for index, merged in enumerate(self._merged):
-            merge([arrays[index] for arrays in self._feeds], merged)
-        outputs = self._timed(self._merged)
-        return [*split(outputs, self._sizes, len(self._merged[0]))]
+        for index, merged in enumerate(self.merged):
+            merge([arrays[index] for arrays in self._feeds], merged, sum(self._sizes), is_even=self._is_even)
+        outputs = self._timed(self.merged)
+        return [*split(outputs, self._sizes, len(self.merged[0]))]
 
     def _timed(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         began, busy = perf_counter(), thread_time()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Sequence
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -65,16 +66,15 @@ def merged_shape(arrays: Sequence[np.ndarray], run_size: int) -> tuple[int, ...]
     return (run_size, *map(max, shapes))
 
 
-def merge(arrays: Sequence[np.ndarray], merged: np.ndarray) -> None:
-    """Put the rows of `arrays` one after another into `merged`.
+def merge(arrays: Sequence[np.ndarray], merged: np.ndarray, rows: int, *, is_even: bool = False) -> None:
+    """Put the `rows` of `arrays` one after another into `merged`; `is_even` where all are known to be of its shape.
 
     As batching_util.h: an array that is smaller is padded at the end of each dimension with its own first element, and
     what rows are left repeat the first row of the last array.
     """
-    rows = sum(map(len, arrays))
     form = merged.shape[1:]
-    if all(array.shape[1:] == form for array in arrays):
-        np.concatenate(arrays, out=merged[:rows])
+    if is_even or all(array.shape[1:] == form for array in arrays):
+        np.concatenate(arrays, out=merged if rows == len(merged) else merged[:rows])
     else:
         start = 0
         for array in arrays:
@@ -104,12 +104,11 @@ def split(outputs: Sequence[np.ndarray], sizes: Sequence[int], rows: int) -> lis
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
                 "tensors"
             )
-    parts = []
-    start = 0
-    for size in sizes:
-        parts.append([output[start : start + size] for output in outputs])
-        start += size
-    return parts
+    ends = list(accumulate(sizes))
+    if len(outputs) == 1:  # mostly
+        output = outputs[0]
+        return [[output[end - size : end]] for size, end in zip(sizes, ends, strict=True)]
+    return [[output[end - size : end] for output in outputs] for size, end in zip(sizes, ends, strict=True)]
 
 
 class Arena:

@@ -15,7 +15,7 @@ from pyserving.codec.predict_response import Template
 from pyserving.codec.predict_wire import Elements, PredictCall, PredictDecoder, RequestLayout
 from pyserving.core import Core
 from pyserving.errors import ServingError
-from pyserving.messages import Buffer
+from pyserving.messages import Buffer, Later
 from pyserving.metrics import Metrics, RequestCells
 from pyserving.types import PreparedPrediction
 
@@ -37,8 +37,8 @@ class QuickPredict:
         self._known: dict[RequestLayout, _Known | None] = {}
         self._generation = core.generation
 
-    def __call__(self, body: Buffer, deadline: float | None) -> bytes | None:
-        """The answer, if it can be had without waiting."""
+    def __call__(self, body: Buffer, deadline: float | None) -> bytes | Later | None:
+        """The answer, if it can be had within this turn of the loop."""
         layout = self._decoder.layout(body)
         if layout is None or self._generation != self._core.generation:
             return None
@@ -105,13 +105,16 @@ class _Known:
             prepared.servable_id, prepared.signature_name, prepared.output_aliases, as_content=as_content
         )
 
-    def answer(self, body: Buffer) -> bytes | None:
+    def answer(self, body: Buffer) -> bytes | Later | None:
         began = self._clock()
         arrays = [np.ndarray(shape, dtype, body, start) for shape, dtype, start in self._places]
         try:
             run = self._run(arrays)
             if run is None:
                 return None
+            if isinstance(run, Later):
+                run.began, run.finish = began, self._finish
+                return run
             outputs, runtime_micros = run
             answer = self._template.encode(outputs)
         except Exception as error:
@@ -119,6 +122,22 @@ class _Known:
             raise
         self._cells.answered((self._clock() - began) // 1000, runtime_micros)
         return answer
+
+    def _finish(self, later: Later, outcome: Sequence[np.ndarray] | Exception, runtime_micros: float) -> None:
+        """The run that was put off is over."""
+        answer = outcome if isinstance(outcome, Exception) else self._encoded(outcome)
+        micros = (self._clock() - later.began) // 1000
+        if isinstance(answer, Exception):
+            self._cells.failed(micros, answer)
+        else:
+            self._cells.answered(micros, runtime_micros)
+        later.deliver(later, answer)
+
+    def _encoded(self, outputs: Sequence[np.ndarray]) -> bytes | Exception:
+        try:
+            return self._template.encode(outputs)
+        except Exception as error:  # as `answer` would raise it
+            return error
 
 
 def _places(
