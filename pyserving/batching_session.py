@@ -24,10 +24,11 @@ from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.errors import DeadlineExceeded, ServingError, Unavailable
 from pyserving.executors.execution_plan import Choice, ExecutionPlan
 from pyserving.executors.executor import Way
+from pyserving.executors.loop_licence import SHORT_MICROS_IN_THREAD
 from pyserving.loop_batches import Guest, LoopBatches
 from pyserving.loop_time import LoopTime
 from pyserving.messages import Later
-from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, Observe, RunResult
+from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, Observe, RunResult, by
 from pyserving.signature import SignatureDef
 
 _T = TypeVar("_T")
@@ -110,8 +111,7 @@ class BatchingSession:
         if lane.runs_on_loop(plan.choice(arrays), rows):
             if lane.company.is_lonely():
                 return await self._direct.run(plan, arrays, handle, deadline)
-            if lane.company.has_time():
-                return await self._in_company(route, arrays, rows, handle, deadline)
+            return await self._in_company(route, arrays, rows, handle, deadline)
         plan.check_dtypes(arrays)
         request = lane.schedule(route, arrays, rows, handle, deadline)
         try:
@@ -123,12 +123,14 @@ class BatchingSession:
     async def _in_company(
         self, route: _Route, arrays: Sequence[np.ndarray], rows: int, handle: Handle | None, deadline: float | None
     ) -> RunResult:
-        """With those that came in this turn of the loop; over before anybody could give it up."""
+        """With those that came in this turn of the loop, or in the next one that has time."""
         loop = asyncio.get_running_loop()
         route.lane.plan.check_dtypes(ordered := route.feeds_of(arrays))
         if deadline is not None and deadline <= loop.time():
             raise DeadlineExceeded(TIMED_OUT_IN_QUEUE)
         future: asyncio.Future[RunResult] = loop.create_future()
+        if not route.lane.company.has_time():
+            await by(deadline, route.lane.company.turn())
         guest = Guest(ordered, rows, tensors.shapes(ordered), route.lane.plan.choice(ordered))
         guest.finish = partial(_settle, future, route)
         route.lane.company.join(guest, lambda: None if handle is None else handle.copy())
@@ -361,7 +363,6 @@ class _Lane:
         return (
             self._may_run_on_loop
             and choice.on_loop is not None
-            and not self._queue.depth
             and rows <= self._options.max_execution_batch_size
             and self._options.run_size(rows) == rows
         )
@@ -486,7 +487,9 @@ class _Lane:
                 del self._flights[piece.task]
         run = flight.batch_run
         if run.has_succeeded:
-            self._queue.record(flight.batch.pieces[0].task.variety, flight.run_size, run.micros / 1e6)
+            # With its way to the thread and back: that is what counts for those who wait.
+            seconds = perf_counter() - flight.began
+            self._queue.record(flight.batch.pieces[0].task.variety, flight.run_size, seconds)
         self.answer(flight, error)
 
     def answer(self, flight: _Flight, error: BaseException | None) -> None:
@@ -503,6 +506,12 @@ class _Lane:
             for piece in flight.batch.pieces:
                 piece.task.fail(error)
                 self._queue.drop(piece.task)
+
+    def was_short(self, flight: _Flight) -> None:
+        """A run of one of its requests alone would have been no longer, nor will the next one be, on the loop."""
+        choice, run = self._choice(flight.batch.pieces[0].task.size), flight.batch_run
+        if choice is not flight.choice:
+            choice.record(flight.way, run.micros, run.cpu_micros)
 
     def _judge(self, run: BatchRun) -> None:
         """Some models are made for one row, whatever they declare."""
@@ -540,12 +549,13 @@ class _Flight:
         way: Way,
     ) -> None:
         self._lane = lane
-        self._choice = choice
+        self.choice = choice
         self.way = way
         self.batch = batch
         self.feeds = feeds
         self.merged = merged
         self.run_size = run_size
+        self.began = perf_counter()
         self.held: Handle | None = None
         """Keeps the version loaded for as long as a thread is in it."""
         self.batch_run = BatchRun(
@@ -568,7 +578,9 @@ class _Flight:
     def land(self, error: BaseException | None) -> None:
         run = self.batch_run
         if run.has_succeeded:
-            self._choice.record(self.way, run.micros, run.cpu_micros)
+            self.choice.record(self.way, run.micros, run.cpu_micros)
+            if run.cpu_micros < SHORT_MICROS_IN_THREAD:
+                self._lane.was_short(self)
         try:
             self._lane.landed(self, error)
         finally:

@@ -66,20 +66,22 @@ class LoopBatches:
         self._in_last_turn = 0
         self._in_this_turn = 0
         self._company = self.FIRST_COMPANY
-        self._micros_each = SHORT_MICROS
+        self._micros_each = SHORT_MICROS / self.FIRST_COMPANY
         """What a guest of late runs has taken."""
 
     def is_lonely(self) -> bool:
         """Whether nobody else came in the last turn, nor has in this one. Counts the caller."""
         self._in_this_turn += 1
-        if not self._is_turn_ending:
-            self._is_turn_ending = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._end_turn_soon()
         return self._in_this_turn == 1 and self._in_last_turn <= 1
 
     def has_time(self) -> bool:
         """For one more guest in this turn."""
         return self._loop_time.is_left and len(self._guests) * self._micros_each < TURN_MICROS
+
+    def turn(self) -> asyncio.Future[None]:
+        """Done when a turn begins that has time."""
+        return self._loop_time.turn()
 
     def join(self, guest: Guest, acquire: Callable[[], Handle | None]) -> None:
         """For one that is not lonely while this has time, whose own runs are made on the loop.
@@ -89,7 +91,13 @@ class LoopBatches:
         if not self._guests:
             self._began = perf_counter()
             self._held = acquire()
+            self._end_turn_soon()
         self._guests.append(guest)
+
+    def _end_turn_soon(self) -> None:
+        if not self._is_turn_ending:
+            self._is_turn_ending = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._is_turn_ending = False

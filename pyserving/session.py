@@ -22,7 +22,16 @@ from pyserving.loop_time import LoopTime
 from pyserving.messages import Later
 from pyserving.workers import Job, Share, Workers
 
-__all__ = ["TIMED_OUT", "CallingThreadSession", "DirectSession", "ExecutionPlan", "Handle", "RunResult", "Session"]
+__all__ = [
+    "TIMED_OUT",
+    "CallingThreadSession",
+    "DirectSession",
+    "ExecutionPlan",
+    "Handle",
+    "RunResult",
+    "Session",
+    "by",
+]
 
 _T = TypeVar("_T")
 
@@ -128,7 +137,7 @@ class DirectSession:
         tensors = (feeds, fetches)
         planned = self._plans.get(tensors) or self._subsets.get(tensors)
         if planned is None:
-            planned = await _by(deadline, asyncio.shield(self._making_of(tensors, handle).future))
+            planned = await by(deadline, asyncio.shield(self._making_of(tensors, handle).future))
         elif tensors in self._subsets:
             self._subsets.move_to_end(tensors)
         return _plan_or_raise(planned)
@@ -153,7 +162,7 @@ class DirectSession:
         choice = plan.choice(arrays)
         if choice.on_loop is not None and self._loop_time is not None:
             if not self._loop_time.is_left:
-                await _by(deadline, self._loop_time.turn())
+                await by(deadline, self._loop_time.turn())
             if (way := choice.on_loop) is not None:  # still
                 return self._run_on_loop(choice, way, arrays, self._loop_time)
         run = _Run(choice, arrays, self._observe)
@@ -161,7 +170,7 @@ class DirectSession:
         job.on_over = run.over
         run.held = handle.copy() if handle is not None else None
         try:
-            return await _by(deadline, job.future)
+            return await by(deadline, job.future)
         finally:
             if not job.is_over:
                 self._share.give_up(job)
@@ -312,7 +321,7 @@ def _plan_or_raise(planned: _Planned) -> ExecutionPlan:
     return planned
 
 
-async def _by(deadline: float | None, future: asyncio.Future[_T]) -> _T:
+async def by(deadline: float | None, future: asyncio.Future[_T]) -> _T:
     """The future's result, or DeadlineExceeded on time."""
     if deadline is None:
         return await future

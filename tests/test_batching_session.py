@@ -607,12 +607,48 @@ async def test_with_a_timeout_short_requests_wait_all_the_same(short, executor):
     assert threading.main_thread() not in executor.threads
 
 
-async def test_short_requests_share_the_loop_with_others(short, executor):
-    m = await short(max_batch_size=1, max_execution_batch_size=1)
-    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
-    m.session._loop_time.spend(1e6)
-    results = await asyncio.gather(*(m.run([[float(number)]]) for number in range(3)))
-    assert values(results) == [[[0.0]], [[1.0]], [[2.0]]]
+async def test_short_request_for_which_this_turn_has_no_time_runs_in_a_later_one(short, executor):
+    async def run_late(m: Model) -> RunResult:
+        m.session._loop_time.spend(1e6)
+        return await m.run([[3.0]])
+
+    m = await short()
+    results = await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]), run_late(m))
+    assert values(results) == [[[1.0]], [[2.0]], [[3.0]]]
+    assert executor.shapes == [(1, 1), (1, 1), (1, 1)]
+
+
+async def test_known_requests_are_put_off_to_the_end_of_the_turn(short, executor):
+    m = await short()
+    handle = Handles()
+    plan = m.session.plan(("x:0",), ("same:0",))
+    prepared = m.session.prepare(plan, [rows(1)], handle.copy)
+    assert prepared([rows(1, 1.0)]).outputs[0].tolist() == [[1.0, 1.0]]
+    guests = [prepared([rows(1, value)]) for value in (2.0, 3.0)]
+    finished = []
+    for guest in guests:
+        guest.finish = lambda guest, outcome, micros: finished.append((outcome[0].tolist(), handle.open))
+    assert handle.open == 2
+    await turns(1)
+    assert finished == [([[2.0, 2.0]], 2), ([[3.0, 3.0]], 2)]
+    assert handle.open == 1
+    assert executor.shapes == [(1, 2), (2, 2)]
+
+
+async def test_known_requests_of_a_model_that_is_not_short_go_the_long_way(model):
+    m = model()
+    prepared = m.session.prepare(m.session.plan(("x:0",), ("same:0",)), [rows(1)], Handles().copy)
+    assert prepared([rows(1)]) is None
+
+
+async def test_licence_for_the_loop_comes_back_though_batches_are_never_of_one(short, executor):
+    m = await short()
+    choice = m.session.plan(("x:0",), ("same:0",)).choice([rows(1)])
+    choice.record_on_loop(1e6, 1e6)
+    assert choice.on_loop is None
+    while choice.on_loop is None:
+        await asyncio.gather(*(m.run([[0.0]]) for _ in range(4)))
+    assert (1, 1) not in executor.shapes
 
 
 async def test_warm_up_runs_every_allowed_size(model, executor):
