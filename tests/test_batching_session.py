@@ -643,11 +643,11 @@ async def test_known_requests_of_a_model_that_is_not_short_go_the_long_way(model
 
 async def test_licence_for_the_loop_comes_back_though_batches_are_never_of_one(short, executor):
     m = await short()
-    choice = m.session.plan(("x:0",), ("same:0",)).choice([rows(1)])
+    choice = m.session.plan(("x:0",), ("same:0",)).choice([rows(2)])
     choice.record_on_loop(1e6, 1e6)
     assert choice.on_loop is None
     while choice.on_loop is None:
-        await asyncio.gather(*(m.run([[0.0]]) for _ in range(4)))
+        await asyncio.gather(*(m.run([[0.0], [1.0]]) for _ in range(4)))
     assert (1, 1) not in executor.shapes
 
 

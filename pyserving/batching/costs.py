@@ -17,6 +17,8 @@ class RunCosts:
     WINDOW = 8
     LEAST_SAMPLES = 3
     """Of a class, before its size is judged."""
+    MOST_TRIES = 6
+    """Of a class that is not known: requests may be of sizes that never make a batch of it."""
     LEAST_GAIN = 0.05
     """What smaller batches must save to be preferred; less is noise."""
     CHOICES_BETWEEN_TRIALS = 32
@@ -27,6 +29,8 @@ class RunCosts:
         """Class to rows and seconds of its latest runs."""
         self._medians: dict[int, float] = {}
         """Class to seconds a row, where enough is known."""
+        self._tries: dict[int, int] = {}
+        """Class to the times it was chosen in order to get to know it."""
         self._choices = 0
 
     def record(self, rows: int, seconds: float) -> None:
@@ -65,10 +69,16 @@ class RunCosts:
         if rows == 1:
             return 1
         self._choices += 1
-        candidates = list(_candidates(rows, threads))
-        for size in candidates:
-            if _size_class(run_size(size)) not in self._medians:
+        candidates = []
+        for size in _candidates(rows, threads):
+            size_class = _size_class(run_size(size))
+            if size_class in self._medians:
+                candidates.append(size)
+            elif self._tries.get(size_class, 0) < self.MOST_TRIES:
+                self._tries[size_class] = self._tries.get(size_class, 0) + 1
                 return size
+        if not candidates:
+            return rows
         if self._choices % self.CHOICES_BETWEEN_TRIALS == 0:
             return candidates[self._choices // self.CHOICES_BETWEEN_TRIALS % len(candidates)]
         best, least = rows, float("inf")

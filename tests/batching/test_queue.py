@@ -220,6 +220,16 @@ def test_size_is_counted_with_what_a_run_is_filled_up_with():
     assert [queue.take(0).size for _ in range(2)] == [2, 1]
 
 
+def test_size_that_requests_never_make_is_not_tried_for_ever():
+    queue = BatchQueue(options(64))
+    for _ in range(60):
+        scheduled(queue, *(task(3) for _ in range(8)))
+        while (batch := queue.take(0)) is not None:
+            queue.record("a", batch.size, 0.001)
+    scheduled(queue, *(task(3) for _ in range(8)))
+    assert queue.take(0).size == 24
+
+
 class Story:
     """A queue under random requests: one thread takes batches whenever it is free."""
 
