@@ -65,6 +65,7 @@ class PredictionService:
             metrics,
             self._decoder,
             runtime=_RUNTIME,
+            max_answer_bytes=OFFLOAD_BYTES,
             as_content=enable_serialization_as_tensor_content,
         )
 
@@ -100,11 +101,12 @@ class PredictionService:
             self._observe_run(name, "Predict", prediction.runtime_micros)
             counted.version = str(prediction.servable_id.version)
             counted.signature_name = prediction.signature_name
+            size = sum(array.nbytes for array in prediction.outputs.values())
             if request.layout is not None:
-                self._quick_predict.learn(request)
-            return await self._encoded(prediction, call)
+                self._quick_predict.learn(request, size)
+            return await self._encoded(prediction, size, call)
 
-    async def _encoded(self, prediction: Prediction, call: CallContext) -> bytes:
+    async def _encoded(self, prediction: Prediction, size: int, call: CallContext) -> bytes:
         encode = partial(
             predict_response.encode,
             prediction.servable_id,
@@ -112,7 +114,6 @@ class PredictionService:
             prediction.outputs,
             as_content=self._as_content,
         )
-        size = sum(array.nbytes for array in prediction.outputs.values())
         if size < OFFLOAD_BYTES:
             return encode()
         call.reserve(2 * size)  # the arrays, and the bytes made of them
