@@ -88,7 +88,7 @@ def test_a_template_writes_each_answer_as_if_it_were_the_only_one(
         assert template.encode(outputs) == expected
 
 
-@pytest.mark.parametrize("array", [np.zeros((70, 90), np.float32), np.arange(12.0).reshape(3, 4).T, np.zeros(3, ">f4")])
+@pytest.mark.parametrize("array", [np.zeros((70, 90), np.float32), np.arange(12.0).reshape(3, 4).T])
 def test_a_template_writes_large_and_unusual_arrays_too(array: np.ndarray) -> None:
     template = Template(ID, "", ["a", "b"])
     small = np.ones(2, np.float32)
