@@ -158,5 +158,6 @@ def test_who_asks_after_the_old_version_ended_is_never_answered_by_it(
         (base_path / "3").rename(base_path.parent / "3")
         server.wait_for("Done unloading servable version {name: m version: 3}")
         assert versions_answering(server) == {2}
+        callers.wait_for_answers(20 * CALLERS)
     assert callers.failures == []
     assert callers.versions == [[1, 2, 3, 2]] * CALLERS
