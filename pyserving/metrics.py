@@ -230,6 +230,7 @@ class Metrics:
         self.model_version_state = self._gauge("/pyserving/model_version_state", "model", "version")
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+        self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
 
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
