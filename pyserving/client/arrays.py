@@ -15,22 +15,26 @@ def as_array(value: Any, data_type: DataType | None = None) -> np.ndarray:
 
     Texts become object arrays of bytes, in UTF-8. InvalidArgument for what does not fit.
     """
-    is_array = isinstance(value, np.ndarray)
-    dtype = None if is_array or data_type is None else data_type.numpy
-    if dtype is not None and dtype.hasobject:
-        dtype = None  # NumPy is to find the shape of texts itself: a bytes value is no sequence
-    try:
-        array = np.asarray(value, dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        wanted = f" of {data_type.type_name}" if data_type is not None else ""
-        raise InvalidArgument(f"{_shown(value)} makes no array{wanted}: {error}") from None
+    if isinstance(value, np.ndarray):
+        array = value
+    elif data_type is DataType.DT_STRING:
+        return _bytes_array(np.array(value, object))
+    else:
+        array = _from_values(value, data_type)
     if array.dtype.kind in "USO":
-        return _bytes_array(value if not is_array else array)
+        return _bytes_array(array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _bytes_array(value: Any) -> np.ndarray:
-    array = np.array(value, object)
+def _from_values(value: Any, data_type: DataType | None) -> np.ndarray:
+    try:
+        return np.asarray(value, data_type.numpy if data_type is not None else None)
+    except (TypeError, ValueError, OverflowError) as error:
+        wanted = f" of {data_type.type_name}" if data_type is not None else ""
+        raise InvalidArgument(f"{_shown(value)} makes no array{wanted}: {error}") from None
+
+
+def _bytes_array(array: np.ndarray) -> np.ndarray:
     return np.fromiter(map(_bytes, array.flat), object, array.size).reshape(array.shape)
 
 

@@ -92,9 +92,10 @@ class LogFiles:
         descriptor, self._descriptor, self._size = self._descriptor, None, 0
         try:
             os.fsync(descriptor)
-            os.rename(self._path, self._path.removesuffix(_OPEN))
+            os.rename(self._path, path := self._path.removesuffix(_OPEN))
         finally:
             os.close(descriptor)
+        _log.info("Finished request log %s", path)
 
     def _open(self) -> int:
         self._make_room()

@@ -167,6 +167,9 @@ class Listener:
         self._model_name = model_name
         self.heard: list[tuple[str, ServableId, str, bytes, bytes]] = []
 
+    def observe(self, model_name: str) -> None:
+        self._model_name = model_name
+
     def observes(self, model_name: str) -> bool:
         return model_name == self._model_name
 
@@ -191,3 +194,18 @@ async def test_an_observer_hears_nothing_of_other_models_and_of_failures(core: F
     with pytest.raises(NotFound):
         await service.methods()[PREDICT](request(1.0, name="n"), CallContext())
     assert listener.heard == []
+
+
+async def test_what_is_observed_is_never_answered_the_quick_way(core: FakeCore, metrics: Metrics) -> None:
+    core.is_quick = True
+    listener = Listener("n")
+    service = PredictionService(core, metrics, observer=listener)
+    quick = service.quick_methods()[PREDICT]
+    await service.methods()[PREDICT](request(1.0), CallContext())
+    assert quick(request(2.0), None) is not None
+    listener.observe("m")
+    core.generation += 1  # as with each config
+    assert quick(request(2.0), None) is None
+    await service.methods()[PREDICT](request(1.0), CallContext())
+    assert quick(request(2.0), None) is None
+    assert len(listener.heard) == 1
