@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "predict": "ask a server's model",
     "status": "show the versions of a server's model",
     "reload": "give a server another list of models",
+    "inspect": "show what a model's folder holds, without TensorFlow",
     "replay": "send logged requests again, and compare the answers",
     "warmup": "make a model's warm-up requests of logged ones",
 }

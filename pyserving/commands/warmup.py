@@ -16,14 +16,14 @@ from pathlib import Path
 from pyserving import protos
 from pyserving.codec import tf_record
 from pyserving.commands.table import table
-from pyserving.errors import InvalidArgument, NotFound
+from pyserving.commands.version_folder import version_folder
+from pyserving.errors import InvalidArgument
 from pyserving.request_log import reader
 from pyserving.request_log.reader import LoggedCall
 
 _REQUESTS_FILE = "assets.extra/tf_serving_warmup_requests"
 _MOST_RECORDS = 1000
 """A version with more of them is refused."""
-_GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,16 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(table(("method", "signature", "like it", "record"), [_row(call, count) for call, count in chosen]))
     print(f"\n{len(chosen)} requests in {path}")
     return 0
-
-
-def version_folder(path: Path) -> Path:
-    """The folder of a version: `path`, or the newest that lies in it. NotFound when it is neither."""
-    if any((path / file).exists() for file in _GRAPH_FILES):
-        return path
-    versions = [child for child in path.iterdir() if child.name.isdecimal() and child.is_dir()]
-    if not versions:
-        raise NotFound(f"{path} holds neither a model nor versions of one")
-    return max(versions, key=lambda child: int(child.name))
 
 
 def choose(calls: Iterable[LoggedCall], most: int) -> list[tuple[LoggedCall, int]]:
