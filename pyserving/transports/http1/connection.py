@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """True keeps our side open: a client may say that it has asked everything, and still wait for answers."""
         self._client_is_done = True
-        return self._task is not None
+        return self._task is not None and self._transport.can_write_eof()  # TLS ends both ways at once
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -155,9 +155,10 @@ class Connection(asyncio.Protocol):
         self._leaving = True
         self._task = None
         self._unsent_bytes = self._transport.get_write_buffer_size()
-        if linger_seconds and not self._client_is_done and self._transport.can_write_eof():
+        if linger_seconds and not self._client_is_done:
             self._transport.resume_reading()
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # not over TLS
+                self._transport.write_eof()
             self._set_deadline(self._loop.time() + linger_seconds)
         else:
             self._transport.close()

@@ -51,6 +51,12 @@ class Wire(asyncio.BufferedProtocol):
     def is_mid_frame(self) -> bool:
         return bool(self._leftover or self._data_left or self._padding_left or self._block)
 
+    @property
+    def is_agreed(self) -> bool:
+        """A client that comes by TLS has asked for HTTP/2 there, as it must (RFC 9113, 3.2)."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls is None or tls.selected_alpn_protocol() == "h2"
+
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
