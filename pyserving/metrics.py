@@ -231,6 +231,9 @@ class Metrics:
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
 
+        self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
+        self.certificate_reloads = self._counter("/pyserving/certificate_reloads_total", "status")
+
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -22,7 +23,7 @@ from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.loader import ServableLoader
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
 from pyserving.metrics import Metrics
 from pyserving.model_config import TENSORFLOW_PLATFORM
@@ -35,11 +36,14 @@ from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.ssl_config_file import SslConfigFile, open_tls
+from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1.server import HttpServer
 from pyserving.transports.http2 import Http2Server
+from pyserving.transports.tls import Tls
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -71,6 +75,7 @@ class ModelServer:
         self._has_served = False
         self._has_http_open = False
         self._grpc: GrpcioServer | Http2Server | None = None
+        self._tls: Tls | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
@@ -86,6 +91,8 @@ class ModelServer:
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
+        if settings.ssl_config_file:
+            self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
         scanning = await enter(Workers("scan", 1))
         scanning_remote = await enter(Workers("scan-remote", 4))
@@ -215,6 +222,12 @@ class ModelServer:
         settings = self._settings
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
+    async def _secured(self) -> Tls:
+        path, enter = self._settings.ssl_config_file, self._stack.enter_async_context
+        tls = open_tls(path)
+        await enter(SslConfigFile(path, tls, await enter(Workers("ssl", 1)), self._count_reload))
+        return tls
+
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
         self._loaders[version.id] = loader
@@ -269,7 +282,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        transport = _HTTP2 if settings.grpc_transport == "http2" else GrpcioServer
+        is_http2 = settings.grpc_transport == "http2"
+        transport = partial(_HTTP2, door=self._door("gRPC")) if is_http2 else partial(GrpcioServer, tls=self._tls)
         return transport(
             methods,
             streams,
@@ -277,6 +291,19 @@ class ModelServer:
             admission=self._admission,
             channel_arguments=options.channel_arguments(settings),
         )
+
+    def _door(self, port: str) -> Door:
+        """Of the `gRPC` or the `HTTP` port."""
+        settings, metrics, tls = self._settings, self.metrics, self._tls
+        limit = options.connection_limit(settings, max_open_files())
+        refused, failed = metrics.rejected.labels("connections"), metrics.tls_handshake_failures.labels(port)
+        if tls is None or (port == "HTTP" and not settings.rest_api_ssl):
+            return Door(limit, on_refused=refused.increment)
+
+        def context() -> ssl.SSLContext:
+            return tls.credentials.h2 if port == "gRPC" else tls.credentials.http1
+
+        return Door(limit, context, on_refused=refused.increment, on_failed_handshake=failed.increment)
 
     def _new_admission(self) -> Admission:
         settings = self._settings
@@ -307,7 +334,12 @@ class ModelServer:
             handlers.append(monitoring.handler(self.metrics, path))
         handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
         return HttpServer(
-            handlers, "", settings.rest_api_port, error_response=error_response, admission=self._admission
+            handlers,
+            "",
+            settings.rest_api_port,
+            error_response=error_response,
+            admission=self._admission,
+            door=self._door("HTTP"),
         )
 
     # Watching.
@@ -334,6 +366,9 @@ class ModelServer:
         self.metrics.direct_session_runs.labels().increment()
         self.metrics.graph_runs.labels().increment()
         self.metrics.graph_run_time_usecs.labels().increment(round(micros))
+
+    def _count_reload(self, is_success: bool) -> None:
+        self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

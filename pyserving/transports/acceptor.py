@@ -1,4 +1,4 @@
-"""Takes connections in from listening sockets: so many and no more, secured where they are to be, whatever goes wrong."""
+"""Takes connections in from listening sockets: so many and no more, secured where they are to be."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Acceptor:
         timeouts = {"ssl_handshake_timeout": self._handshake_timeout_seconds}
         if sys.version_info >= (3, 11):
             timeouts["ssl_shutdown_timeout"] = _SHUTDOWN_SECONDS
-        await self._loop.connect_accepted_socket(self._new_protocol, connection, ssl=context, **timeouts)  # type: ignore[arg-type]  # mypy fears that a number is the context
+        await self._loop.connect_accepted_socket(self._new_protocol, connection, ssl=context, **timeouts)
 
     def _complain(self, trouble: str) -> None:
         now = self._loop.time()

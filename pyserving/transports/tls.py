@@ -102,9 +102,13 @@ def _load_key(context: ssl.SSLContext, identity: Identity) -> None:
             context.load_cert_chain(certificates_path, key_path, no_passphrase)
         except ssl.SSLError as error:
             if error.reason in _MISMATCHES:
-                raise cannot_listen(f"{key}: the key does not belong to the first certificate of {certificates}") from None
+                raise cannot_listen(
+                    f"{key}: the key does not belong to the first certificate of {certificates}"
+                ) from None
             if error.reason in _REFUSALS:
-                raise cannot_listen(f"{certificates}: OpenSSL does not accept the certificate{_detail(error)}") from None
+                raise cannot_listen(
+                    f"{certificates}: OpenSSL does not accept the certificate{_detail(error)}"
+                ) from None
             raise cannot_listen(f"{key}: not a private key in PEM form{_detail(error)}") from None
 
 
