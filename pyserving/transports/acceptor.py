@@ -42,17 +42,20 @@ OPEN_DOOR = Door()
 
 
 class Acceptor:
-    """Accepts for one server, from `open()` on. Each connection gets a protocol of its own, which the server counts."""
+    """Accepts for one server, from `open()` on. Each connection gets a protocol of its own.
+
+    The server keeps the protocols whose connections are open, and says `has_opened` of each.
+    """
 
     def __init__(
         self,
         name: str,
         new_protocol: Callable[[], asyncio.BaseProtocol],
-        connections: Collection[object],
+        connections: Collection[asyncio.BaseProtocol],
         door: Door,
         handshake_timeout_seconds: float,
     ) -> None:
-        """`connections`: those that are open now, kept by the server. `name` is for the log."""
+        """`connections`: those that are open at any time. `name` is for the log."""
         self._name = name
         self._new_protocol = new_protocol
         self._connections = connections
@@ -61,6 +64,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._listeners: Sequence[socket.socket] = ()
         self._opening: set[asyncio.Task[None]] = set()
+        self._unopened: set[asyncio.BaseProtocol] = set()
         self._retries: dict[socket.socket, asyncio.TimerHandle] = {}
         self._silent_until: dict[str, float] = {}
 
@@ -70,6 +74,10 @@ class Acceptor:
         for listener in listeners:
             listener.setblocking(False)
             self._loop.add_reader(listener, self._accept, listener)
+
+    def has_opened(self, protocol: asyncio.BaseProtocol) -> None:
+        """Its connection is secured where it has to be, and is among the server's own now."""
+        self._unopened.discard(protocol)
 
     def close(self) -> None:
         """Accept no more. Connections that are being opened go on."""
@@ -113,19 +121,23 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept, listener)
 
     def _welcome(self, connection: socket.socket) -> None:
-        # For a moment a connection is among both; a limit this wide may be reached that moment early.
-        if len(self._connections) + len(self._opening) >= self._door.max_connections:
+        if len(self._connections) + len(self._unopened) >= self._door.max_connections:
             connection.close()
             self._door.on_refused()
             self._complain(f"{self._door.max_connections} connections are open (--max_connections); others are refused")
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._open(connection))
+        protocol = self._new_protocol()
+        task = self._loop.create_task(self._open(connection, protocol))
         self._opening.add(task)
-        task.add_done_callback(partial(self._opened, connection))
+        self._unopened.add(protocol)
+        task.add_done_callback(partial(self._opening_ended, connection, protocol))
 
-    def _opened(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+    def _opening_ended(
+        self, connection: socket.socket, protocol: asyncio.BaseProtocol, task: asyncio.Task[None]
+    ) -> None:
         self._opening.discard(task)
+        self._unopened.discard(protocol)
         if task.cancelled():
             connection.close()
         elif (error := task.exception()) is not None:
@@ -141,17 +153,14 @@ class Acceptor:
         else:
             _log.error("A connection to the %s port could not be opened", self._name, exc_info=error)
 
-    async def _open(self, connection: socket.socket) -> None:
+    async def _open(self, connection: socket.socket, protocol: asyncio.BaseProtocol) -> None:
         if self._door.tls is None:
-            await self._loop.connect_accepted_socket(self._new_protocol, connection)
-        else:
-            await self._secure(connection, self._door.tls())
-
-    async def _secure(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            return
         timeouts = {"ssl_handshake_timeout": self._handshake_timeout_seconds}
         if sys.version_info >= (3, 11):
             timeouts["ssl_shutdown_timeout"] = _SHUTDOWN_SECONDS
-        await self._loop.connect_accepted_socket(self._new_protocol, connection, ssl=context, **timeouts)
+        await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._door.tls(), **timeouts)
 
     def _complain(self, trouble: str) -> None:
         now = self._loop.time()

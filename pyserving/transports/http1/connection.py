@@ -27,12 +27,14 @@ class Connection(asyncio.Protocol):
         answer: Callable[[HttpRequest], Awaitable[HttpResponse]],
         limits: Limits,
         date: Callable[[], str],
-        open_connections: set[Connection],
+        on_open: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
     ) -> None:
         self._answer = answer
         self._limits = limits
         self._date = date
-        self._open_connections = open_connections
+        self._on_open = on_open
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._reader = RequestReader(limits)
@@ -61,11 +63,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._open_connections.add(self)
+        self._on_open(self)
         self._be_patient()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._open_connections.discard(self)
+        self._on_lost(self)
         self.closed.set_result(None)
         self._leaving = True
         self._waiting.clear()

@@ -89,7 +89,11 @@ class HttpServer:
             await asyncio.wait([connection.closed for connection in self.connections], timeout=timeout)
 
     def _connect(self) -> Connection:
-        return Connection(self._answer, self._limits, self._now, self.connections)
+        return Connection(self._answer, self._limits, self._now, self._opened, self.connections.discard)
+
+    def _opened(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self._acceptor.has_opened(connection)
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
         try:

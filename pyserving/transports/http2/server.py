@@ -140,6 +140,8 @@ class Http2Server:
         return Wire(self._service, self._receive, self.wires, self._opened)
 
     def _opened(self, wire: Wire) -> None:
+        if self._acceptor is not None:
+            self._acceptor.has_opened(wire)
         if not wire.is_agreed:
             _log.debug("A TLS client that has not asked for HTTP/2 is refused")
             wire.connection.abort()
