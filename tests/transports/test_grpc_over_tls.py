@@ -59,6 +59,16 @@ async def serving(transport, tls, address="127.0.0.1:0"):
 
 
 @asynccontextmanager
+async def asking(transport, tls, authority, certificate=None):
+    """A channel to a server of its own."""
+    async with (
+        serving(transport, tls) as server,
+        channel_to(f"localhost:{server.port}", authority, certificate) as channel,
+    ):
+        yield channel
+
+
+@asynccontextmanager
 async def channel_to(address, authority, certificate=None):
     keys = (certificate.key, certificate.pem) if certificate is not None else ()
     credentials = grpc.ssl_channel_credentials(authority.pem, *keys)
@@ -83,7 +93,7 @@ async def status(channel):
 
 async def certificate_name(server, authority):
     """Of whoever answers on a new connection."""
-    reader, writer = await asyncio.open_connection(
+    _, writer = await asyncio.open_connection(
         "127.0.0.1", server.port, ssl=client_context(authority), server_hostname="localhost"
     )
     name = writer.get_extra_info("peercert")["subject"][0][0][1]
@@ -93,7 +103,7 @@ async def certificate_name(server, authority):
 
 @pytest.mark.parametrize("size", [5, 100_000, 20_000_000])
 async def test_a_client_that_trusts_the_authority_is_answered(transport, tls, authority, size):
-    async with serving(transport, tls) as server, channel_to(f"localhost:{server.port}", authority) as channel:
+    async with asking(transport, tls, authority) as channel:
         assert await ask(channel, bytes(size)) == bytes(size)
 
 
@@ -115,27 +125,24 @@ async def test_many_calls_on_many_connections(transport, tls, authority):
 
 async def test_a_client_of_another_authority_is_not_answered(transport, tls, tmp_path):
     stranger = Authority(tmp_path)
-    async with serving(transport, tls) as server, channel_to(f"localhost:{server.port}", stranger) as channel:
+    async with asking(transport, tls, stranger) as channel:
         assert await status(channel) is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_client_with_a_certificate_is_let_in(transport, mutual_tls, authority, client_certificate):
-    async with serving(transport, mutual_tls) as server:
-        async with channel_to(f"localhost:{server.port}", authority, client_certificate) as channel:
-            assert await ask(channel) == b"hello"
+    async with asking(transport, mutual_tls, authority, client_certificate) as channel:
+        assert await ask(channel) == b"hello"
 
 
 async def test_a_client_without_a_certificate_is_refused(transport, mutual_tls, authority):
-    async with serving(transport, mutual_tls) as server:
-        async with channel_to(f"localhost:{server.port}", authority) as channel:
-            assert await status(channel) is grpc.StatusCode.UNAVAILABLE
+    async with asking(transport, mutual_tls, authority) as channel:
+        assert await status(channel) is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_client_with_a_certificate_of_another_authority_is_refused(transport, mutual_tls, authority, tmp_path):
     forged = Authority(tmp_path).issue("client")
-    async with serving(transport, mutual_tls) as server:
-        async with channel_to(f"localhost:{server.port}", authority, forged) as channel:
-            assert await status(channel) is grpc.StatusCode.UNAVAILABLE
+    async with asking(transport, mutual_tls, authority, forged) as channel:
+        assert await status(channel) is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_plain_client_is_refused_and_harms_nobody(transport, tls, authority):
