@@ -39,7 +39,12 @@ class Authority:
             pytest.skip("needs the openssl command")
         self._folder = folder
         (folder / "openssl.cnf").write_text(_CONFIG)
-        self.certificate = self._made(name, "-addext", "basicConstraints=critical,CA:TRUE")
+        self.certificate = self._made(
+            name,
+            *("-addext", "basicConstraints=critical,CA:TRUE"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+            *("-addext", "subjectKeyIdentifier=hash"),
+        )
         self.path = self.certificate.path
 
     @property
@@ -51,6 +56,7 @@ class Authority:
         return self._made(
             name,
             *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-addext", "authorityKeyIdentifier=keyid"),
             *("-CA", str(authority.path), "-CAkey", str(authority.key_path)),
             key=key,
         )
