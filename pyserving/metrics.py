@@ -229,6 +229,7 @@ class Metrics:
         self.rejected = self._counter("/pyserving/rejected_total", "reason")
         self.model_version_state = self._gauge("/pyserving/model_version_state", "model", "version")
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
+        self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
 
         self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")

@@ -19,9 +19,11 @@ from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.http_status import error_response
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.attempt import Action, Attempt
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
@@ -55,6 +57,12 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_REMOTE_POLL_SECONDS = 60
+_REMOTE_ANSWER_SECONDS = 60.0
+"""Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
+_REMOTE_CLOCK_MARGIN_SECONDS = 60.0
+"""Object stores keep good time, and refuse clients that do not."""
+_MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
 _POLICIES: Mapping[str, Policy] = {
@@ -77,7 +85,6 @@ class ModelServer:
         self._grpc: GrpcioServer | Http2Server | None = None
         self._tls: Tls | None = None
         self._session_config = b""
-        self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -94,8 +101,11 @@ class ModelServer:
         if settings.ssl_config_file:
             self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
-        scanning = await enter(Workers("scan", 1))
-        scanning_remote = await enter(Workers("scan-remote", 4))
+        # Storage may keep threads for good: one each, as many as there are base paths within reason.
+        scanning, scanning_remote = [
+            await enter(Workers(name, threads, max_stand_ins=_MOST_STUCK_SCANS, waits_at_close=False))
+            for name, threads in (("scan", 1), ("scan-remote", 4))
+        ]
         cpus = schedulable_cpus()
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
@@ -182,8 +192,11 @@ class ModelServer:
             unloading,
             self.monitor.publish,
             _POLICIES[settings.aspired_version_policy],
-            reload_replaced_versions=settings.reload_replaced_versions,
             retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
+            on_attempt=self._count_attempt,
+            load_patience_seconds=options.transition_patience_seconds(settings.num_load_threads),
+            unload_patience_seconds=options.transition_patience_seconds(settings.num_unload_threads),
+            reload_replaced_versions=settings.reload_replaced_versions,
         )
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
@@ -206,9 +219,12 @@ class ModelServer:
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", 60),
+                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
                 incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
+                answer_seconds=_REMOTE_ANSWER_SECONDS,
+                clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
+                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
                 storage=RemoteStorage(),
             ),
         )
@@ -229,9 +245,7 @@ class ModelServer:
         return tls
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
-        self._loaders[version.id] = loader
-        return loader
+        return ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
 
     def _open_executor(self, path: str) -> Executor:
         """In a loading thread."""
@@ -348,19 +362,19 @@ class ModelServer:
         name, version = state.id.name, str(state.id.version)
         self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
-        if state.health is not None:
-            self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
-        loader = self._loaders.get(state.id)
-        if loader is None:
-            return
-        for attempt in loader.take_attempts():
-            status = "success" if attempt.has_succeeded else "fail"
-            self.metrics.load_attempt_count.labels(loader.path, status).increment()
-            self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
+
+    def _count_attempt(self, attempt: Attempt) -> None:
+        metrics, loader = self.metrics, attempt.loader
+        if attempt.error is not None:
+            failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
+            failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
+        assert isinstance(loader, ServableLoader), "all are made by _loader"
+        for opening in loader.take_attempts():
+            status = "success" if opening.has_succeeded else "fail"
+            metrics.load_attempt_count.labels(loader.path, status).increment()
+            metrics.load_latency.labels(loader.path).increment(round(opening.micros))
         for warmup in loader.take_warmups():
-            warmup.count_into(self.metrics)
-        if state.manager_state is ManagerState.END:
-            del self._loaders[state.id]
+            warmup.count_into(metrics)
 
     def _count_run(self, micros: float) -> None:
         self.metrics.direct_session_runs.labels().increment()
