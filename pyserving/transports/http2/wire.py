@@ -117,8 +117,10 @@ class Wire(asyncio.BufferedProtocol):
         while True:
             if self._data_left or self._padding_left:
                 i = self._go_on_with_data(i, end)
-            if end - i < frames.HEAD_BYTES or connection.departure.is_leaving:
+            if end - i < frames.HEAD_BYTES:
                 return i
+            if connection.departure.is_leaving:
+                return end  # nothing that it says matters any more
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(buffer, i)
             size = high << 8 | low
             stream_id &= frames.MAX_STREAM_ID
