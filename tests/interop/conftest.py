@@ -19,6 +19,7 @@ PLATFORM = 'model_platform: "tensorflow"'
 class Served:
     """`m` is half_plus_two; `slow` counts as far as it is told to."""
 
+    transport: str
     port: int
     metrics_port: int
     process: ServerProcess
@@ -45,4 +46,4 @@ def served(
         f"--model_config_file={folder / 'models.config'}",
     ]
     with ServerProcess(*flags) as process:
-        yield Served(port, metrics_port, process)
+        yield Served(request.param, port, metrics_port, process)
