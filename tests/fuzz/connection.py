@@ -101,7 +101,7 @@ class Methods:
         return bytes(body)
 
     async def large(self, body, call):
-        return bytes(body) * 3000
+        return bytes(body) * 300
 
     async def fail(self, body, call):
         raise FailedPrecondition(" größer\n")
@@ -109,7 +109,7 @@ class Methods:
     async def double(self, requests, call):
         async for body in requests:
             yield bytes(body)
-            yield bytes(body) * 1000
+            yield bytes(body) * 300
 
     async def read_none(self, requests, call):
         await asyncio.shield(self._release)
@@ -260,7 +260,8 @@ class Play:
         self._say(DATA, self._script.byte(), self._a_stream(), self._script.bytes())
 
     def much_data(self) -> None:
-        self._say(DATA, 0, self._a_stream(), bytes(self._script.byte() << 6))
+        body = message(bytes(self._script.byte() << 6))
+        self._say(DATA, 0, self._a_stream(), body[self._script.byte() % 7 :])
 
     def credit(self) -> None:
         self._say(WINDOW_UPDATE, 0, self._script.one_of([0, self._a_stream()]), integer(self._script.one_of(INCREMENTS)))

@@ -93,7 +93,7 @@ def test_compressed_requests_are_read(ask, compression, request):
 
 def test_five_thousand_calls_at_once_go_over_one_channel(ask):
     (outcome,) = ask(predict(floats(3), count=5000))
-    assert outcome.codes == {OK: 5000}
+    assert outcome.codes == {OK: 5000}, outcome.message
     np.testing.assert_array_equal(answered(outcome), [2.0, 2.5, 3.0])
 
 
