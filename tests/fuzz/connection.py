@@ -264,7 +264,9 @@ class Play:
         self._say(DATA, 0, self._a_stream(), body[self._script.byte() % 7 :])
 
     def credit(self) -> None:
-        self._say(WINDOW_UPDATE, 0, self._script.one_of([0, self._a_stream()]), integer(self._script.one_of(INCREMENTS)))
+        self._say(
+            WINDOW_UPDATE, 0, self._script.one_of([0, self._a_stream()]), integer(self._script.one_of(INCREMENTS))
+        )
 
     def settings(self) -> None:
         identifier, value = self._script.one_of(_SETTINGS)
@@ -274,7 +276,9 @@ class Play:
         self._say(RST_STREAM, 0, self._a_stream(), integer(self._script.one_of(CODES)))
 
     def ping(self) -> None:
-        self._say(PING, self._script.one_of([0, ACK]), 0, self._script.one_of([b"drained?", b"alive?\0\0", b"12345678"]))
+        self._say(
+            PING, self._script.one_of([0, ACK]), 0, self._script.one_of([b"drained?", b"alive?\0\0", b"12345678"])
+        )
 
     def anything(self) -> None:
         self._say(self._script.byte() % 12, self._script.byte(), self._a_stream(), self._script.bytes())

@@ -51,7 +51,9 @@ class Credit:
                 self.windows[stream_id] += int.from_bytes(payload, "big") & MAX_WINDOW
             elif kind == SETTINGS and not flags & ACK:
                 for i in range(0, len(payload) - 5, 6):
-                    self._apply(int.from_bytes(payload[i : i + 2], "big"), int.from_bytes(payload[i + 2 : i + 6], "big"))
+                    self._apply(
+                        int.from_bytes(payload[i : i + 2], "big"), int.from_bytes(payload[i + 2 : i + 6], "big")
+                    )
 
     def _apply(self, setting: int, value: int) -> None:
         if setting == 4:
