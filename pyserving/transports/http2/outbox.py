@@ -79,6 +79,8 @@ class Outbox:
         payload = len(message) + answers.PREFIX_BYTES
         if payload > self.window or payload > stream.send_window or payload > self.max_frame or payload > _JOINED_BYTES:
             return False
+        if self._size >= _WRITE_BYTES:  # much waits already: let it be counted
+            return False
         self.window -= payload
         self.put(answers.whole(stream.id, message))
         return True

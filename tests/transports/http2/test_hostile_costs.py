@@ -92,3 +92,23 @@ async def test_a_flood_of_credit_costs_others_nothing(service, stream_id):
         assert (await other.answer(1)).data == message(b"unmoved")
         client.send(request(5, b"and so am I"))
         assert (await client.answer(5)).data == message(b"and so am I")
+
+
+async def test_small_answers_that_a_full_socket_does_not_take_are_counted(service):
+    admission = Admission(2000, 3_000_000)
+    limits = replace(Limits(), max_unsent=1 << 30)
+    async with serving(service, admission, limits=limits) as server, connected(server, receive_bytes=4096) as client:
+        await client.sync()
+        client.reader._transport.pause_reading()
+        client.send(frame(SETTINGS, 0, 0, WIDE) + frame(WINDOW_UPDATE, 0, 0, integer((1 << 31) - 65_536)))
+        client.send(b"".join(request(n, b"50000", "/t.T/Give") for n in range(1, 601, 2)))
+        (wire,) = server.wires
+        while wire.connection.last_id < 599:  # noqa: ASYNC110  the server says nothing that could be waited for
+            await asyncio.sleep(0)
+        assert 1_000_000 < admission.held <= 3_000_000
+        assert wire.connection.outbox.unsent < 500_000
+        client.reader._transport.resume_reading()
+        codes = [(await client.answer(n)).status[0] for n in range(1, 601, 2)]
+        assert set(codes) == {"0", "8"}
+        assert codes.count("0") > 40
+    assert admission.held == 0
