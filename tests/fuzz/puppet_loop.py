@@ -1,4 +1,4 @@
-"""An event loop and a socket that do nothing by themselves: whole connections run in memory, a script moves the time."""
+"""An event loop and a socket that do nothing by themselves: whole connections run in memory, at a script's pace."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ async def test_a_flood_of_frames_without_an_answer_ends_the_connection_and_no_ot
 
 @pytest.mark.parametrize("stream_id", [0, 1, 3])
 async def test_a_flood_of_credit_costs_others_nothing(service, stream_id):
-    """Honest clients give credit byte by byte, so it has no limit but the window's; an open stream, one that is over."""
+    """Honest clients may give credit byte by byte, so nothing but the window limits it."""
     async with serving(service) as server, connected(server) as client, connected(server) as other:
         client.send(request(1, b"", "/t.T/Hold") + request(3))
         client.send(frame(WINDOW_UPDATE, 0, stream_id, integer(1)) * 50_000)
