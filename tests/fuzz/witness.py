@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 
 import hpack
 
@@ -36,6 +37,12 @@ def frames(data: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
+@lru_cache(maxsize=1 << 10)
+def fields(block: bytes) -> dict[bytes, bytes]:
+    """Read without a table: what the server sends may depend on none."""
+    return {bytes(name): bytes(value) for name, value in hpack.Decoder().decode(block, raw=True)}
+
+
 class Credit:
     """What a client has allowed at the most with what it sent, right or wrong."""
 
@@ -67,7 +74,6 @@ class Witness:
 
     def __init__(self, credit: Credit) -> None:
         self._credit = credit
-        self._decoder = hpack.Decoder()
         self._fields: dict[int, dict[bytes, bytes]] = {}
         self._data: dict[int, bytes] = defaultdict(bytes)
         self._over: set[int] = set()
@@ -111,7 +117,7 @@ class Witness:
         if kind == HEADERS:
             assert flags & END_HEADERS
             known = self._fields.setdefault(stream_id, {})
-            known.update((bytes(name), bytes(value)) for name, value in self._decoder.decode(payload, raw=True))
+            known.update(fields(payload))
             assert b":status" in known
         else:
             assert stream_id in self._fields, "DATA before HEADERS"
@@ -124,11 +130,11 @@ class Witness:
             self._on_end(stream_id)
 
     def _on_end(self, stream_id: int) -> None:
-        fields, data = self._fields[stream_id], self._data[stream_id]
-        if fields[b":status"] != b"200":
+        answer, data = self._fields[stream_id], self._data[stream_id]
+        if answer[b":status"] != b"200":
             assert not data
             return
-        assert 0 <= int(fields[b"grpc-status"]) <= 16
+        assert 0 <= int(answer[b"grpc-status"]) <= 16
         while data:
             size = int.from_bytes(data[1:5], "big")
             assert data[0] == 0
