@@ -51,6 +51,12 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_REMOTE_POLL_SECONDS = 60
+_REMOTE_ANSWER_SECONDS = 60.0
+"""Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
+_REMOTE_CLOCK_MARGIN_SECONDS = 60.0
+"""Object stores keep good time, and refuse clients that do not."""
+_MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
 _POLICIES: Mapping[str, Policy] = {
@@ -87,8 +93,11 @@ class ModelServer:
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
         check_addresses(_grpc_addresses(settings))
-        scanning = await enter(Workers("scan", 1))
-        scanning_remote = await enter(Workers("scan-remote", 4))
+        # Storage may keep threads for good: one each, as many as there are base paths within reason.
+        scanning, scanning_remote = [
+            await enter(Workers(name, threads, max_stand_ins=_MOST_STUCK_SCANS, waits_at_close=False))
+            for name, threads in (("scan", 1), ("scan-remote", 4))
+        ]
         cpus = schedulable_cpus()
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
@@ -199,9 +208,12 @@ class ModelServer:
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", 60),
+                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
                 incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
+                answer_seconds=_REMOTE_ANSWER_SECONDS,
+                clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
+                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
                 storage=RemoteStorage(),
             ),
         )

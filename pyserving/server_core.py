@@ -47,7 +47,7 @@ class Source(Protocol):
 
     def update_config(self, servables: Sequence[MonitoredServable]) -> None: ...
 
-    async def scanned(self) -> None: ...
+    async def scanned(self, names: Collection[str]) -> None: ...
 
 
 class ServerCore:
@@ -181,8 +181,9 @@ class ServerCore:
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         """Make `config` the wish, try afresh what has failed, and wait as `came_true` does."""
         self.apply_config(config)
+        names = [model.name for model in config.model_config_list.config]
         with suppress(asyncio.TimeoutError):  # told below
-            await _until(deadline, self._source.scanned())  # a model may have another path now, which counts first
+            await _until(deadline, self._source.scanned(names))  # a model may have another path now, which counts first
         for model in config.model_config_list.config:
             for version in self._manager.aspired_versions(model.name):
                 self._manager.retry(ServableId(model.name, version))
@@ -226,7 +227,7 @@ class ServerCore:
 
     async def _settled(self, names: Collection[str], deadline: float | None, is_strict: bool) -> bool:
         try:
-            await _until(deadline, self._source.scanned())
+            await _until(deadline, self._source.scanned(names))
         except asyncio.TimeoutError:
             return False
         return await self._monitor.wait_until(lambda: self._is_settled(names, is_strict), deadline)
