@@ -10,7 +10,7 @@ from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.departure import Departure
 from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from pyserving.transports.http2.frames import Setting
-from pyserving.transports.http2.header_cache import HeadReader
+from pyserving.transports.http2.header_cache import HeadReader, list_bytes
 from pyserving.transports.http2.limits import Allowance
 from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
@@ -163,6 +163,8 @@ class Connection:
             self.reset(stream, ErrorCode.STREAM_CLOSED)
         elif not is_last:
             self.reset(stream, ErrorCode.PROTOCOL_ERROR)
+        elif list_bytes(fields) > self.limits.max_header_list:
+            self.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
         else:
             try:
                 check_trailers(fields)
@@ -242,7 +244,6 @@ class Connection:
             self.reset(stream, ErrorCode.FRAME_SIZE_ERROR)
 
     def on_ping(self, payload: bytes) -> None:
-        self.on_idle_frame()
         self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def on_pong(self, payload: bytes) -> None:
