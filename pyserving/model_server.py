@@ -25,9 +25,10 @@ from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
+from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
-from pyserving.metrics import Metrics
+from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
@@ -85,6 +86,7 @@ class ModelServer:
         self._grpc: GrpcioServer | Http2Server | None = None
         self._tls: Tls | None = None
         self._session_config = b""
+        self._loop_time = LoopTime()
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -261,7 +263,9 @@ class ModelServer:
         servable = Servable(
             servable_id,
             executor,
-            DirectSession(executor, running, self._count_run),
+            DirectSession(
+                executor, running, RunCount(self.metrics, servable_id.name, str(servable_id.version)), self._loop_time
+            ),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -296,8 +300,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        is_http2 = settings.grpc_transport == "http2"
-        transport = partial(_HTTP2, door=self._door("gRPC")) if is_http2 else partial(GrpcioServer, tls=self._tls)
+        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods(), door=self._door("gRPC"))
+        transport = http2 if settings.grpc_transport == "http2" else partial(GrpcioServer, tls=self._tls)
         return transport(
             methods,
             streams,
@@ -375,11 +379,6 @@ class ModelServer:
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
-
-    def _count_run(self, micros: float) -> None:
-        self.metrics.direct_session_runs.labels().increment()
-        self.metrics.graph_runs.labels().increment()
-        self.metrics.graph_run_time_usecs.labels().increment(round(micros))
 
     def _count_reload(self, is_success: bool) -> None:
         self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()
