@@ -234,6 +234,8 @@ class Metrics:
         self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
+        self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
+        self.certificate_reloads = self._counter("/pyserving/certificate_reloads_total", "status")
 
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)

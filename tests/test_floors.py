@@ -19,7 +19,17 @@ FLOORS: list[list[str]] = [
     ["sources", "executors", "session", "servable", "warmup", "loader", "request_log"],
     ["server_core"],
     ["frontends", "transports", "asgi", "client"],
-    ["options", "config", "model_config_file", "logs", "model_server", "main", "commands", "__main__"],
+    [
+        "options",
+        "config",
+        "model_config_file",
+        "ssl_config_file",
+        "logs",
+        "model_server",
+        "main",
+        "commands",
+        "__main__",
+    ],
 ]
 """The units, modules and packages, of each floor. A unit's own files may always import one another."""
 
