@@ -91,6 +91,10 @@ class RequestObserver(Protocol):
         """Whether it wants to hear of this model, as long as no other config comes."""
         ...
 
+    def picks(self, model_name: str) -> bool:
+        """Whether it wants to hear of the request at hand: one for each request, since it may draw lots."""
+        ...
+
     def answered(
         self, api: str, servable_id: ServableId, signature_name: str, request: Buffer, response: bytes
     ) -> None:

@@ -104,7 +104,8 @@ class PredictionService:
             counted.signature_name = prediction.signature_name
             answer = await self._encoded(prediction, call)
         if self._observer is not None and self._observer.observes(name):
-            self._observer.answered("Predict", prediction.servable_id, prediction.signature_name, body, answer)
+            if self._observer.picks(name):
+                self._observer.answered("Predict", prediction.servable_id, prediction.signature_name, body, answer)
         elif request.layout is not None:  # what is observed always comes this way
             self._quick_predict.learn(request)
         return answer
@@ -185,7 +186,7 @@ class PredictionService:
 
     def _observe_answer(self, api: str, spec: protos.ModelSpec, body: Buffer, response: bytes) -> None:
         """`spec` as the answer has it: with the version."""
-        if self._observer is not None and self._observer.observes(spec.name):
+        if self._observer is not None and self._observer.picks(spec.name):
             self._observer.answered(api, ServableId(spec.name, spec.version.value), spec.signature_name, body, response)
 
     def _observe_run(self, model_name: str, api: str, micros: float) -> None:

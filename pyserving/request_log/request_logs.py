@@ -114,12 +114,17 @@ class RequestLogs:
         """Whether `answered` wants to hear of this model. Changes with the config, at once."""
         return model_name in self._loggers
 
+    def picks(self, model_name: str) -> bool:
+        """Whether the request at hand is to be logged, by the sampling rate."""
+        logger = self._loggers.get(model_name)
+        return logger is not None and self._sample() < logger.sampling_rate
+
     def answered(
         self, api: str, servable_id: ServableId, signature_name: str, request: Buffer, response: bytes
     ) -> None:
-        """A request of PredictionService's method `api` that was answered: logged, if the dice say so."""
+        """Log a request of PredictionService's method `api`, if its model still is to be logged."""
         logger = self._loggers.get(servable_id.name)
-        if logger is None or self._sample() >= logger.sampling_rate:
+        if logger is None:
             return
         if self._queued_bytes + len(request) + len(response) > self._max_queued_bytes:
             self._count(servable_id.name, _Fate(Code.RESOURCE_EXHAUSTED, "queue", "the disk is too slow"))

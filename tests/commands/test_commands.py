@@ -34,6 +34,9 @@ class Logbook:
     def observes(self, model_name: str) -> bool:
         return True
 
+    def picks(self, model_name: str) -> bool:
+        return True
+
     def answered(
         self, api: str, servable_id: ServableId, signature_name: str, request: Buffer, response: bytes
     ) -> None:

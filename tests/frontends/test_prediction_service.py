@@ -173,6 +173,9 @@ class Listener:
     def observes(self, model_name: str) -> bool:
         return model_name == self._model_name
 
+    def picks(self, model_name: str) -> bool:
+        return self.observes(model_name)
+
     def answered(
         self, api: str, servable_id: ServableId, signature_name: str, request: Buffer, response: bytes
     ) -> None:

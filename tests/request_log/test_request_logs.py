@@ -38,7 +38,8 @@ class Bench:
         await closing
 
     def answer(self, response: bytes = b"", id: ServableId = ID) -> None:
-        self.logs.answered("Predict", id, "serving_default", b"", response)
+        if self.logs.picks(id.name):
+            self.logs.answered("Predict", id, "serving_default", b"", response)
 
     def written(self, prefix: str = "m") -> list[bytes]:
         """Model specs of the answers, in the order of the files."""
