@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pyserving.codec.json import plain_numbers
 from pyserving.codec.json.answer import encode_columns, encode_rows
 from pyserving.codec.json.document import Object
 from pyserving.codec.json.dump import dump
@@ -58,10 +59,17 @@ def decode_predict(body: Buffer, signatures: Signatures, *, max_bytes: int = DEF
     InvalidArgument in TensorFlow Serving's sentences; Unimplemented in columnar form for a dtype that JSON has no values of.
     `max_bytes` bounds roughly what the values of the body may take.
     """
-    document = parse_object(body, max_bytes)
-    signature_name = read_signature_name(document)
-    infos = _input_infos(signatures(signature_name), signature_name)
-    return _read_values(document, signature_name, infos)
+    text = bytes(body)
+    plain = plain_numbers.read(text)
+    if plain is None:
+        document = parse_object(text, max_bytes)
+        signature_name = read_signature_name(document)
+        return _read_values(document, signature_name, _input_infos(signatures(signature_name), signature_name))
+    infos = _input_infos(signatures(plain.signature_name), plain.signature_name)
+    inputs = plain.inputs(infos)
+    if inputs is None:
+        return _read_values(parse_object(text, max_bytes), plain.signature_name, infos)
+    return PredictBody(plain.signature_name, Format.ROW if plain.is_rows else Format.COLUMNAR, inputs)
 
 
 def _input_infos(signatures: Mapping[str, SignatureDef], name: str) -> Mapping[str, TensorInfo]:
