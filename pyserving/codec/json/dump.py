@@ -19,7 +19,7 @@ _Waiting: TypeAlias = "bytes | tuple[bytes, Value, int]"
 
 
 def dump(value: Value) -> str:
-    """As it stands in a sentence: objects over several lines, arrays on one; cut, with its brackets left open, when long.
+    """As it stands in a sentence: objects over several lines, arrays on one; cut when long, its brackets left open.
 
     NaN and infinities, for which RapidJSON has no text, end it.
     """
@@ -32,9 +32,12 @@ def dump(value: Value) -> str:
             continue
         before, value, depth = item
         text += before
-        if isinstance(value, list):
-            text += b"{" if isinstance(value, Object) else b"["
-            waiting += reversed(_members(value, depth) if isinstance(value, Object) else _elements(value, depth))
+        if isinstance(value, Object):
+            text += b"{"
+            waiting += reversed(_members(value, depth))
+        elif isinstance(value, list):
+            text += b"["
+            waiting += reversed(_elements(value, depth))
         elif isinstance(value, float) and not math.isfinite(value):
             break
         else:
@@ -47,12 +50,12 @@ def _elements(array: list[Value], depth: int) -> list[_Waiting]:
     return [*((b", " if index else b"", value, depth + 1) for index, value in enumerate(shown)), b"]"]
 
 
-def _members(members: Object, depth: int) -> list[_Waiting]:
+def _members(container: Object, depth: int) -> list[_Waiting]:
     line = b"\n" + b"    " * (depth + 1)
     waiting: list[_Waiting] = []
-    for index, (name, value) in enumerate(members[:_MAX_BYTES]):
+    for index, (name, value) in enumerate(container.members[:_MAX_BYTES]):
         waiting += [(b"," if index else b"") + line + quoted(name), (b": ", value, depth + 1)]
-    return [*waiting, (line[:-4] if members else b"") + b"}"]
+    return [*waiting, (line[:-4] if container.members else b"") + b"}"]
 
 
 def _scalar(value: Value) -> bytes:

@@ -123,7 +123,7 @@ def _columns(instances: list[Value], names: set[bytes]) -> dict[bytes, list[Valu
     for instance in instances:
         if not is_named_values(instance):
             return None
-        members = dict(instance)
+        members = dict(instance.members)
         if members.keys() != names:
             return None
         for name, value in members.items():
@@ -153,4 +153,4 @@ def _refuse_objects(instances: list[Value], infos: Inputs) -> None:
 
 
 def _aliased(instance: Object) -> Iterator[tuple[str, Value]]:
-    return ((as_message(name), value) for name, value in instance)
+    return ((as_message(name), value) for name, value in instance.members)

@@ -1,4 +1,4 @@
-"""Plain requests, which hold nothing but equally long lists of numbers: bytes to arrays with no Python object for a number.
+"""Requests of nothing but equally long lists of numbers: bytes to arrays with no Python object for a number.
 
 simdjson reads the numbers into one buffer without telling where a list ends. So what is left of the body without its
 digits and white space is compared with what a body of that shape leaves. Whatever is not plain to the last byte, the
@@ -86,7 +86,9 @@ def read(body: bytes) -> PlainBody | None:
         root = simdjson.Parser().parse(body)
     except (ValueError, RuntimeError):
         return None
-    keys = tuple(root) if isinstance(root, simdjson.Object) else ()
+    if not isinstance(root, simdjson.Object):
+        return None
+    keys = tuple(root)
     if keys not in _PLAIN_KEYS:
         return None
     signature_name = root[_SIGNATURE_NAME] if _SIGNATURE_NAME in keys else ""

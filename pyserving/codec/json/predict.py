@@ -1,7 +1,7 @@
 """JSON of `:predict`: a request as arrays by input name, outputs as the answer's bytes.
 
-Numbers go from bytes to arrays through simdjson's buffers where that gives the same as the complete reader of `document`
-and `tensor`, which takes all else; both ways raise the same sentences.
+Plain numbers go from bytes to arrays through `plain_numbers`; all else, and whatever is wrong, is read by the complete
+reader of `document` and `instances`, which gives the same arrays.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pyserving.messages import Buffer
 from pyserving.signature import DEFAULT_SIGNATURE_NAME, SignatureDef, TensorInfo
 
 Signatures: TypeAlias = Callable[[str], Mapping[str, SignatureDef]]
-"""All signatures of the model that the URL names, or the ServingError that it cannot be had; given the signature name of
-the body (`""` when it has none). Called once, after the body's own form is found right and before any tensor is read."""
+"""All signatures of the model that the URL names, or the ServingError why it cannot be had. Given the signature name of
+the body, `""` when it has none; called once, when the body is found to be JSON and before any tensor is read."""
 
 
 __all__ = ["Format", "NonFinite", "PredictBody", "Signatures", "decode_predict", "encode_predict"]
@@ -56,8 +56,8 @@ class PredictBody:
 def decode_predict(body: Buffer, signatures: Signatures, *, max_bytes: int = DEFAULT_MAX_BYTES) -> PredictBody:
     """Read a request.
 
-    InvalidArgument in TensorFlow Serving's sentences; Unimplemented in columnar form for a dtype that JSON has no values of.
-    `max_bytes` bounds roughly what the values of the body may take.
+    InvalidArgument in TensorFlow Serving's sentences; Unimplemented, in columnar form, for a dtype that JSON has no
+    values of. `max_bytes` bounds roughly what the values of the body may take.
     """
     text = bytes(body)
     plain = plain_numbers.read(text)
@@ -91,7 +91,7 @@ def _read_values(document: Object, signature_name: str, infos: Mapping[str, Tens
         )
     if instances:
         rows = instances[0]
-        if type(rows) is not list:
+        if not isinstance(rows, list):
             raise InvalidArgument(f"JSON Value: {dump(document)} Expecting 'instances' to be an list/array")
         if not rows:
             raise InvalidArgument(f"JSON Value: {dump(document)} No values in 'instances' array")
