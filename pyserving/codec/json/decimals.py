@@ -43,7 +43,8 @@ def _power(exponents: np.ndarray) -> np.ndarray:
 
 def _estimated_exponent(magnitudes: np.ndarray) -> np.ndarray:
     """Of the first digit; one too many or too few only for numbers next to a power of ten."""
-    return np.floor(np.log10(magnitudes)).astype(np.int64)
+    exponent: np.ndarray = np.floor(np.log10(magnitudes))
+    return exponent.astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------------------------- float32
@@ -170,8 +171,8 @@ def double_decimals(magnitudes: np.ndarray) -> Decimals:
 def _reads_as(integers: np.ndarray, power: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """integer x 10^power is the number; right where 10^power or its inverse is exact, for then it is rounded once."""
     product = integers * _power(np.maximum(power, 0))
-    quotient: np.ndarray = product / _power(np.maximum(-power, 0))
-    return quotient == numbers
+    equal: np.ndarray = product / _power(np.maximum(-power, 0)) == numbers
+    return equal
 
 
 def _seventeen_digits(magnitudes: np.ndarray, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

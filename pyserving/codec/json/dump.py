@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from typing import TypeAlias
 
 from pyserving.codec.json.document import Object, Value
+from pyserving.codec.json.grisu import shortest_digits
 from pyserving.codec.json.text import as_message, quoted
 
 _MAX_BYTES = 256
@@ -62,21 +62,20 @@ def _scalar(value: Value) -> bytes:
     if isinstance(value, bytes):
         return quoted(value)
     if isinstance(value, float):
-        return _shortest(value).encode()
+        return _double(value).encode()
     return b"null" if value is None else str(value).lower().encode()
 
 
-def _shortest(number: float) -> str:
-    """The shortest digits that read back as the number, laid out as RapidJSON's dtoa does."""
-    sign, digit_values, _ = Decimal(repr(number)).as_tuple()
-    digits = "".join(map(str, digit_values)).lstrip("0").rstrip("0")
-    if not digits:
-        return "-0.0" if sign else "0.0"
-    point = Decimal(repr(number)).adjusted() + 1  # so many digits stand before it
-    return ("-" if sign else "") + _laid_out(digits, point)
+def _double(number: float) -> str:
+    sign = "-" if math.copysign(1, number) < 0 else ""
+    if number == 0:
+        return f"{sign}0.0"
+    digits, power = shortest_digits(abs(number))
+    return sign + _laid_out(digits, len(digits) + power)
 
 
 def _laid_out(digits: str, point: int) -> str:
+    """With so many digits before the point."""
     if len(digits) <= point <= _PLAIN_DIGITS:
         return digits.ljust(point, "0") + ".0"
     if 0 < point <= _PLAIN_DIGITS:

@@ -98,9 +98,10 @@ def read(body: bytes) -> PlainBody | None:
 
 
 def _array(values: simdjson.Array, dtype: DataType) -> np.ndarray | None:
-    """The numbers in the shape of the first lists; None where there are not so many, or others than the dtype takes."""
+    """The numbers in the shape of the first lists; None where these hold another number, or none, or not the dtype's."""
     try:
-        return _numbers(values, dtype).reshape(_shape(values))
+        numbers = _numbers(values, dtype)
+        return numbers.reshape(_shape(values)) if len(numbers) else None
     except (TypeError, ValueError):
         return None
 
@@ -115,7 +116,7 @@ def _numbers(values: simdjson.Array, dtype: DataType) -> np.ndarray:
         return np.frombuffer(values.as_buffer(of_type="u"), np.uint64)
     wide = np.frombuffer(values.as_buffer(of_type="i"), np.int64)
     low, high = INTEGER_RANGES[dtype]
-    if wide.min() < low or wide.max() > high:
+    if len(wide) and (wide.min() < low or wide.max() > high):
         raise ValueError(dtype)
     return wide.astype(dtype.numpy)
 

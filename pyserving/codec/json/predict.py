@@ -62,14 +62,19 @@ def decode_predict(body: Buffer, signatures: Signatures, *, max_bytes: int = DEF
     text = bytes(body)
     plain = plain_numbers.read(text)
     if plain is None:
-        document = parse_object(text, max_bytes)
-        signature_name = read_signature_name(document)
-        return _read_values(document, signature_name, _input_infos(signatures(signature_name), signature_name))
+        return read_completely(text, signatures, max_bytes)
     infos = _input_infos(signatures(plain.signature_name), plain.signature_name)
     inputs = plain.inputs(infos)
     if inputs is None:
         return _read_values(parse_object(text, max_bytes), plain.signature_name, infos)
     return PredictBody(plain.signature_name, Format.ROW if plain.is_rows else Format.COLUMNAR, inputs)
+
+
+def read_completely(text: bytes, signatures: Signatures, max_bytes: int = DEFAULT_MAX_BYTES) -> PredictBody:
+    """As `decode_predict`, value by value whatever the body is."""
+    document = parse_object(text, max_bytes)
+    signature_name = read_signature_name(document)
+    return _read_values(document, signature_name, _input_infos(signatures(signature_name), signature_name))
 
 
 def _input_infos(signatures: Mapping[str, SignatureDef], name: str) -> Mapping[str, TensorInfo]:
@@ -83,6 +88,13 @@ def _input_infos(signatures: Mapping[str, SignatureDef], name: str) -> Mapping[s
 
 
 def _read_values(document: Object, signature_name: str, infos: Mapping[str, TensorInfo]) -> PredictBody:
+    try:
+        return _checked_values(document, signature_name, infos)
+    except ValueError as error:
+        raise InvalidArgument(f"tensor parsing error: {error}") from error
+
+
+def _checked_values(document: Object, signature_name: str, infos: Mapping[str, TensorInfo]) -> PredictBody:
     instances, inputs = document.first(b"instances"), document.first(b"inputs")
     if instances and inputs:
         raise InvalidArgument(
