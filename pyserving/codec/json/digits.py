@@ -107,7 +107,8 @@ def float_texts(array: np.ndarray, nonfinite: NonFinite) -> Texts:
 
 
 def _write_floats(numbers: np.ndarray, kind: _FloatType, nonfinite: NonFinite, texts: Texts) -> None:
-    magnitudes = np.abs(numbers).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signaling NaN
+        magnitudes = np.abs(numbers).astype(np.float64)
     least, largest = kind.bounds
     is_other = ~((magnitudes >= least) & (magnitudes <= largest))
     others = np.flatnonzero(is_other)

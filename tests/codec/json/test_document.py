@@ -158,14 +158,18 @@ def test_any_value_is_read_as_it_was_written(value, space):
 
 def written(value, space):
     if isinstance(value, bytes):
-        return '"%s"' % "".join(f"\\u{ord(char):04x}" if char < " " or char in '"\\' else char for char in value.decode())
+        return f'"{"".join(map(escaped, value.decode()))}"'
     if isinstance(value, list):
         comma = f"{space},{space}"
         if value and all(isinstance(item, tuple) for item in value):
             members = comma.join(f"{written(name, space)}{space}:{space}{written(item, space)}" for name, item in value)
             return f"{{{space}{members}{space}}}"
         return f"[{space}{comma.join(written(item, space) for item in value)}{space}]"
-    return {None: "null", True: "true", False: "false"}.get(value) if value is None or value is True or value is False else str(value)
+    return "null" if value is None else str(value).lower()
+
+
+def escaped(char):
+    return f"\\u{ord(char):04x}" if char < " " or char in '"\\' else char
 
 
 @pytest.mark.slow
