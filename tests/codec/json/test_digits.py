@@ -8,15 +8,16 @@ from hypothesis.extra.numpy import arrays
 
 from pyserving.codec.json import digits, integers
 from pyserving.codec.json.decimals import float_decimals
-from pyserving.codec.json.layout import compact, joined
+from pyserving.codec.json.layout import compact
 from pyserving.codec.json.number_text import NonFinite, texts_of
+from pyserving.codec.json.texts import joined
 
 FLOATS = [np.float32, np.float64]
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64]
 
 
 def split(texts, shape):
-    return texts.joined(compact(1), shape)[1:-1].split(b",")
+    return joined(texts, compact(1), shape)[1:-1].split(b",")
 
 
 def check(array, nonfinite=NonFinite.TOKEN):
@@ -119,7 +120,7 @@ def test_texts_are_joined_alike(shape):
     array = np.random.default_rng(5).normal(size=shape).astype(np.float32)
     texts = digits.float_texts(array, NonFinite.TOKEN)
     layout = compact(len(shape))
-    assert texts.joined(layout, shape) == joined(texts_of(array, NonFinite.TOKEN), layout, shape)
+    assert joined(texts, layout, shape) == layout.joined(texts_of(array, NonFinite.TOKEN), shape)
 
 
 def test_hardly_any_number_is_undecided():

@@ -70,7 +70,7 @@ def test_integers_and_booleans():
 
 @pytest.mark.slow
 def test_rounding_twice_never_ends_at_another_float():
-    """What float_text relies on: as a double, no decimal of six digits is taken for the middle of two floats but is it."""
+    """float_text relies on it: as a double, no decimal of six digits is taken for the middle of two floats."""
     digits = np.arange(100_000, 1_000_000, dtype=np.float64)
     for power in range(-17, 23):  # where a double is rounded once
         doubles = digits * 10.0**power if power >= 0 else digits / 10.0**-power
