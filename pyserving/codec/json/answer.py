@@ -51,7 +51,7 @@ class _Output:
     """One output; the texts of its numbers are made once, whatever style they end in."""
 
     def __init__(self, alias: str, array: np.ndarray, nonfinite: NonFinite) -> None:
-        self.key = quoted(as_bytes(alias))
+        self.key = _key(alias)
         self.shape = array.shape
         """Without what lies below an empty list: that list is an element then."""
         self._strings: list[bytes] | None = None
@@ -80,6 +80,11 @@ class _Output:
         opening = b"{" + style.line(depth + 1) + b'"b64"' + style.colon + b'"'
         closing = b'"' + style.line(depth) + b"}"
         return [opening + b64encode(string) + closing for string in strings]
+
+
+@lru_cache(maxsize=1024)
+def _key(alias: str) -> bytes:
+    return quoted(as_bytes(alias))
 
 
 def _number_texts(array: np.ndarray, nonfinite: NonFinite) -> list[bytes] | Iterable[Texts]:

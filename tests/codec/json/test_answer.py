@@ -5,7 +5,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserving.codec.json.predict import Format, NonFinite, encode_predict
@@ -244,6 +244,7 @@ def test_large_answers_of_several_outputs_have_no_white_space():
     assert encode_predict(outputs, COLUMNAR) == b'{"outputs":{"a":%b,"b_bytes":%b}}' % columns
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=4).map(tuple), st.sampled_from([np.float32, np.int64, np.bool_]))
 def test_columns_keep_any_shape(shape, dtype):
     array = np.ones(shape, dtype)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -38,6 +38,7 @@ def neighbours(numbers, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@settings(deadline=None)
 @given(st.data())
 def test_any_numbers(dtype, data):
     check(data.draw(arrays(dtype, st.integers(1, 20))))
@@ -115,6 +116,7 @@ def test_booleans():
     assert integers.integer_texts(np.ones(3, np.float16)) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple))
 def test_texts_are_joined_alike(shape):
     array = np.random.default_rng(5).normal(size=shape).astype(np.float32)

@@ -2,7 +2,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserving.codec.json.document import Object, parse
@@ -138,6 +138,7 @@ def test_minus_zero_keeps_its_sign_as_a_double_only():
     assert parse(b"-0") == 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 64) - 1).map(lambda bits: struct.unpack("<d", struct.pack("<Q", bits))[0]))
 def test_doubles_are_read_exactly(number):
     if math.isfinite(number):
@@ -151,6 +152,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, st.sampled_from(["", " ", "\n\t\r "]))
 def test_any_value_is_read_as_it_was_written(value, space):
     assert plain(parse(written(value, space).encode())) == value

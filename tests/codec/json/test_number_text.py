@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserving.codec.json.number_text import NonFinite, double_text, float_text, texts_of
@@ -32,6 +32,7 @@ def test_the_largest_numbers():
     assert float_text(16777216.0) == b"16777216.0"
 
 
+@settings(deadline=None)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_float_text_reads_back(number):
     text = float_text(number)
@@ -40,6 +41,7 @@ def test_float_text_reads_back(number):
     assert text.removesuffix(b".0") in (b"%g" % number, b"%.9g" % number)
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_double_text_reads_back(number):
     text = double_text(number)
