@@ -1,8 +1,7 @@
 """Requests of nothing but equally long lists of numbers: bytes to arrays with no Python object for a number.
 
-simdjson reads the numbers into one buffer without telling where a list ends. So what is left of the body without its
-digits and white space is compared with what a body of that shape leaves. Whatever is not plain to the last byte, the
-complete reader reads.
+simdjson reads the numbers into one buffer without telling where a list ends. So the body's brackets and commas are
+compared with those of a body of that shape. Whatever is not plain, the complete reader reads.
 """
 
 from __future__ import annotations
@@ -22,9 +21,12 @@ Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = Shape | tuple[tuple[str, Shape], ...]
 """Of the only input's value, or of values by name."""
 
-_DIGITS_AND_SPACE = b"0123456789+-.eE \t\r\n"
+_BRACKET_BITS, _BRACKET = 0xD9, 0x59
+"""Common to `[`, `]`, `{` and `}`; also to `Y`, `y`, `_` and DEL, which no number has."""
+_COMMA = ord(",")
+_OTHERS = bytes(char for char in range(256) if char & _BRACKET_BITS != _BRACKET and char != _COMMA)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
-"""A name that stands in the body as it is, without quotes or brackets within."""
+"""A name with neither brackets nor commas."""
 _MAX_KEPT_BODY_BYTES = 2048
 _SIGNATURE_NAME, _INSTANCES, _INPUTS = "signature_name", "instances", "inputs"
 _PLAIN_KEYS = frozenset(
@@ -58,7 +60,7 @@ class PlainBody:
             return None
         ((alias, info),) = infos.items()
         array = _array(values, info.dtype)
-        return {alias: array} if array is not None and self._leaves(array.shape) else None
+        return {alias: array} if array is not None and self._is_of(array.shape) else None
 
     def _named_inputs(self, values: simdjson.Object, infos: Mapping[str, TensorInfo]) -> dict[str, np.ndarray] | None:
         aliases = list(values)
@@ -72,12 +74,13 @@ class PlainBody:
                 return None
             arrays[alias] = array
         shapes = tuple((alias, array.shape) for alias, array in arrays.items())
-        return arrays if self._leaves(shapes) else None
+        return arrays if self._is_of(shapes) else None
 
-    def _leaves(self, shapes: Shapes) -> bool:
-        """The body without its digits and white space is that of a request of these shapes."""
-        frame = _kept_frame if len(self._body) <= _MAX_KEPT_BODY_BYTES else _frame
-        return self._body.translate(None, _DIGITS_AND_SPACE) == frame(self._keys, self.signature_name, shapes)
+    def _is_of(self, shapes: Shapes) -> bool:
+        """The body's lists are those of a request of these shapes."""
+        if len(self._body) <= _MAX_KEPT_BODY_BYTES:
+            return _small_frame(self._body) == _kept_frame_of(self._keys, self.signature_name, shapes)
+        return _large_frame(self._body) == _frame_of(self._keys, self.signature_name, shapes)
 
 
 def read(body: bytes) -> PlainBody | None:
@@ -130,20 +133,34 @@ def _shape(values: simdjson.Array) -> Shape:
     return tuple(shape)
 
 
-def _frame(keys: tuple[str, ...], signature_name: str, shapes: Shapes) -> bytes:
-    """What a request of these shapes leaves without digits and white space."""
+def _small_frame(text: bytes) -> bytes:
+    """Its brackets and commas."""
+    return text.translate(None, _OTHERS)
+
+
+def _large_frame(text: bytes) -> bytes:
+    """The same, faster from some thousand bytes on."""
+    chars = np.frombuffer(text, np.uint8)
+    is_kept = (chars & _BRACKET_BITS) == _BRACKET
+    is_kept |= chars == _COMMA
+    return np.compress(is_kept, chars).tobytes()
+
+
+def _frame_of(keys: tuple[str, ...], signature_name: str, shapes: Shapes) -> bytes:
+    """The brackets and commas of a request of these shapes."""
     members = [
-        f'"{key}":"{signature_name}"'.encode() if key == _SIGNATURE_NAME else f'"{key}":'.encode() + _values(shapes)
+        _small_frame(key.encode())
+        + (_small_frame(signature_name.encode()) if key == _SIGNATURE_NAME else _values(shapes))
         for key in keys
     ]
-    return (b"{" + b",".join(members) + b"}").translate(None, _DIGITS_AND_SPACE)
+    return b"{" + b",".join(members) + b"}"
 
 
-_kept_frame = lru_cache(maxsize=256)(_frame)
+_kept_frame_of = lru_cache(maxsize=256)(_frame_of)
 
 
 def _values(shapes: Shapes) -> bytes:
-    members = [f'"{item[0]}":'.encode() + _lists(item[1]) for item in shapes if isinstance(item, tuple)]
+    members = [_small_frame(item[0].encode()) + _lists(item[1]) for item in shapes if isinstance(item, tuple)]
     return b"{" + b",".join(members) + b"}" if members else _lists(shapes)
 
 
