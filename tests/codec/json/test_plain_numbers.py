@@ -38,6 +38,7 @@ def test_both_ways_give_the_same(body):
         b'{"inputs": [1, 2], "signature_name": "serving_default"}',
         b'{"signature_name": "serving_default", "inputs": {"x": [[1], [2]]}}',
         b'{"inst\\u0061nces": [1]}',
+        b'{"instances": [1], "signature_name": "serving\\u005fdefault"} ',
         b'\xef\xbb\xbf{"instances": [1]}',
     ],
 )
@@ -61,7 +62,6 @@ def test_named_columns_are_read_quickly():
         b'{"inputs": [[1,[2]],[[3],4]]}',
         b'{"instances": [1]}x',
         b'{"instances": [NaN]}',
-        b'{"instances": [1], "signature_name": "serving\\u005fdefault"} ',
         b'{"instances": [1], "instances": [2]}',
         b'{"instances": [1], "other": 2}',
         b'{"instances": [true]}',
