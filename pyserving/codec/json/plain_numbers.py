@@ -7,6 +7,7 @@ compared with those of a body of that shape. Whatever is not plain, the complete
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TypeAlias
@@ -24,6 +25,9 @@ _OTHERS = bytes(set(range(256)) - set(b"[]{},"))
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
 """A name with neither brackets nor commas."""
 _MAX_KEPT_BODY_BYTES = 2048
+_MAX_SPARE_BODY_BYTES = 1 << 23
+_spare_parsers: deque[simdjson.Parser] = deque(maxlen=4)
+"""A cache of memory alone: fresh memory for the parser of a large body costs as much as half of its parsing."""
 _SIGNATURE_NAME, _INSTANCES, _INPUTS = "signature_name", "instances", "inputs"
 _PLAIN_KEYS = frozenset(
     keys
@@ -35,16 +39,26 @@ _PLAIN_KEYS = frozenset(
 class PlainBody:
     """A request that may be plain: its keys are, of what its lists hold nothing is known yet."""
 
-    def __init__(self, body: bytes, root: simdjson.Object, keys: tuple[str, ...], signature_name: str) -> None:
+    def __init__(
+        self, body: bytes, parser: simdjson.Parser, root: simdjson.Object, keys: tuple[str, ...], signature_name: str
+    ) -> None:
         self._body = body
-        self._root = root
+        self._parser = parser
+        self._root: simdjson.Object | None = root
         self._keys = keys
         self.signature_name = signature_name
         self.is_rows = _INSTANCES in keys
 
     def inputs(self, infos: Mapping[str, TensorInfo]) -> dict[str, np.ndarray] | None:
-        """An array for each input; None for what is not plain after all, be it right or wrong."""
-        values = self._root[_INSTANCES if self.is_rows else _INPUTS]
+        """An array for each input; None for what is not plain after all, be it right or wrong. To be asked for once."""
+        assert self._root is not None
+        arrays = self._read(self._root[_INSTANCES if self.is_rows else _INPUTS], infos)
+        self._root = None  # whatever points into a parser must be gone before it parses again
+        if len(self._body) <= _MAX_SPARE_BODY_BYTES:
+            _spare_parsers.append(self._parser)
+        return arrays
+
+    def _read(self, values: object, infos: Mapping[str, TensorInfo]) -> dict[str, np.ndarray] | None:
         if isinstance(values, simdjson.Array):
             return self._only_input(values, infos)
         if isinstance(values, simdjson.Object) and not self.is_rows:
@@ -80,8 +94,9 @@ class PlainBody:
 
 def read(body: bytes) -> PlainBody | None:
     """None for a body that has other keys, or is not strictly JSON."""
+    parser = _spare_parser()
     try:
-        root = simdjson.Parser().parse(body)
+        root = parser.parse(body)
     except (ValueError, RuntimeError):
         return None
     if not isinstance(root, simdjson.Object):
@@ -92,7 +107,14 @@ def read(body: bytes) -> PlainBody | None:
     signature_name = root[_SIGNATURE_NAME] if _SIGNATURE_NAME in keys else ""
     if not isinstance(signature_name, str) or not _PLAIN_NAME.fullmatch(signature_name):
         return None
-    return PlainBody(body, root, keys, signature_name)
+    return PlainBody(body, parser, root, keys, signature_name)
+
+
+def _spare_parser() -> simdjson.Parser:
+    try:
+        return _spare_parsers.pop()
+    except IndexError:
+        return simdjson.Parser()
 
 
 def _array(values: simdjson.Array, dtype: DataType) -> np.ndarray | None:
