@@ -18,6 +18,7 @@ from pyserving.metrics import Metrics
 from pyserving.signature import CLASSIFY_METHOD_NAME, DataType, SignatureDef, TensorInfo
 from pyserving.transports.admission import Admission
 from pyserving.transports.grpcio_server import GrpcioServer
+from pyserving.transports.tls import Identity, Tls, credentials_of
 from pyserving.types import ModelSpec, ServableId
 from tests.fake_core import FakeCore
 
@@ -74,8 +75,11 @@ class TimesCore(FakeCore):
 class ServedCore:
     """Serves `core` on a port of its own; `with` stops it."""
 
-    def __init__(self, core: FakeCore, observer: RequestObserver | None = None) -> None:
+    def __init__(
+        self, core: FakeCore, observer: RequestObserver | None = None, identity: Identity | None = None
+    ) -> None:
         self.core = core
+        self._identity = identity
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         metrics = Metrics()
@@ -106,5 +110,6 @@ class ServedCore:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
 
     async def _started(self) -> GrpcioServer:
-        server = GrpcioServer(self._methods, {}, addresses=["127.0.0.1:0"], admission=Admission(100, 1 << 30))
+        tls = Tls(credentials_of(self._identity)) if self._identity is not None else None
+        server = GrpcioServer(self._methods, {}, addresses=["127.0.0.1:0"], admission=Admission(100, 1 << 30), tls=tls)
         return await server.__aenter__()

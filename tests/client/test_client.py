@@ -6,15 +6,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pyserving import protos
-from pyserving.client import Client, VersionStatus
+from pyserving.client import Client, Tls, VersionStatus
 from pyserving.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unavailable
 from pyserving.signature import DataType
 from pyserving.types import ManagerState, ServableId, ServableState
+from tests.certificates import Authority, identity
 from tests.served_core import ServedCore, TimesCore
 
 X = np.array([1.0, 2.5], np.float32)
@@ -133,3 +135,20 @@ def test_importing_it_imports_no_framework_and_no_server() -> None:
     loaded = set(done.stdout.split())
     assert {"numpy", "grpc"} <= loaded
     assert not loaded & {"tensorflow", "watchdog", "uvloop", "prometheus_client", "httptools"}
+
+
+def test_over_tls_both_sides_show_who_they_are(authority: Authority) -> None:
+    server_certificate, own = authority.issue("client-test-server"), authority.issue("client-test-client")
+    with ServedCore(TimesCore(), identity=identity(server_certificate, authority)) as server:
+        files = Tls(str(authority.path), str(own.path), str(own.key_path), server_name="localhost")
+        with Client(server.target, tls=files, timeout=30) as client:
+            assert client.predict("m", {"x": [1.0]})["y"].tolist() == [2.0]
+        with Client(server.target, tls=Tls(str(authority.path))) as stranger, pytest.raises(Unavailable):
+            stranger.predict("m", {"x": X})
+        with Client(server.target) as in_the_clear, pytest.raises(Unavailable):
+            in_the_clear.predict("m", {"x": X})
+
+
+def test_a_certificate_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Client("localhost:1", tls=Tls(str(tmp_path / "no.pem")))
