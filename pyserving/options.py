@@ -95,7 +95,9 @@ class Options:
         default_in_words="4 × schedulable CPUs, as shown by `--help`; no limit unless given",
     )
     enable_grpc_healthcheck_service: bool = _bool(True, "Offer grpc.health.v1 (TensorFlow Serving: off by default)")
-    ssl_config_file: str = _string("", "Text-format SSLConfig: serve gRPC over TLS", _REFUSED)
+    ssl_config_file: str = _string(
+        "", "Text-format SSLConfig, with PEM texts or names of PEM files: serve gRPC and HTTP over TLS. Empty: plain"
+    )
     use_alts_credentials: bool = _bool(False, "Secure gRPC with ALTS", _REFUSED)
 
     # Models
@@ -225,6 +227,18 @@ class Options:
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
     )
+    request_log_max_file_bytes: int = _int64(
+        256 << 20, "The most bytes of a file that a logging_config has written; then comes the next", ours=True
+    )
+    request_log_max_file_seconds: float = _float(
+        3600.0, "Seconds after which such a file is finished, full or not", ours=True
+    )
+    request_log_max_total_bytes: int = _int64(
+        4 << 30, "The most bytes of all files of a filename_prefix; beyond them the oldest are removed", ours=True
+    )
+    request_log_max_queued_bytes: int = _int64(
+        64 << 20, "The most bytes of requests that wait to be logged; what comes then is dropped and counted", ours=True
+    )
     max_expanded_tensor_bytes: int = _int64(
         1 << 30, "The most bytes one tensor of a request may take in memory", ours=True
     )
@@ -238,6 +252,13 @@ class Options:
         "The most bytes of requests in flight; further ones get RESOURCE_EXHAUSTED. 0: a quarter of free memory",
         ours=True,
     )
+    max_connections: int = _int32(
+        0,
+        "The most connections of the HTTP port, and of gRPC with --grpc_transport=http2; further ones are closed."
+        " 0: from the files that the process may open, up to 16384",
+        ours=True,
+    )
+    rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
         "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
     )
@@ -424,6 +445,8 @@ def _validate_ours(options: Options) -> None:
         value = getattr(options, name)
         if not value >= least:  # so written that nan is refused, too
             raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
+    if options.request_log_max_total_bytes < options.request_log_max_file_bytes:
+        raise InvalidArgument("--request_log_max_total_bytes must not be less than --request_log_max_file_bytes")
     for name in ("port", "rest_api_port"):
         if (value := getattr(options, name)) > _LAST_PORT:
             raise InvalidArgument(f"--{name} must be {_LAST_PORT} or less; was {value}")
@@ -448,9 +471,13 @@ _LEAST: Mapping[str, int] = {
     "grpc_max_threads": 1,
     "shutdown_grace_seconds": 0,
     "incomplete_version_timeout_seconds": 0,
+    "request_log_max_file_bytes": 1,
+    "request_log_max_file_seconds": 1,
+    "request_log_max_queued_bytes": 0,
     "max_expanded_tensor_bytes": 1,
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,
+    "max_connections": 0,
 }
 
 
@@ -516,6 +543,16 @@ def inflight_limits(options: Options, available_bytes: int) -> tuple[int, int]:
     """The most calls in flight, and the most bytes of their bodies, on a machine with so much memory to give."""
     share = max(available_bytes // 4, 64 << 20)
     return options.max_inflight_calls or share // _BYTES_PER_CALL, options.max_inflight_bytes or share
+
+
+_MOST_CONNECTIONS = 1 << 14
+_OTHER_FILES = 256
+"""What models, logs and libraries have open."""
+
+
+def connection_limit(options: Options, open_files: int) -> int:
+    """The most connections of each port, for a process that may have so many files open."""
+    return options.max_connections or min(_MOST_CONNECTIONS, max(64, (open_files - _OTHER_FILES) // 2))
 
 
 def markdown() -> str:

@@ -447,3 +447,13 @@ async def test_what_is_not_all_in_the_request_is_not_prepared(
     bench.source.storage = {"m": [1]}
     await bench.core.reload_config(config("m"))
     assert bench.core.prepare(ModelSpec("m", signature_name=signature_name), {"x": X}, output_filter) is None
+
+
+async def test_whoever_follows_the_config_hears_of_each_list_that_is_accepted(bench: Bench) -> None:
+    heard: list[list[str]] = []
+    bench.core.config_applied.append(lambda models: heard.append([*models]))
+    bench.core.apply_config(config("m", "n"))
+    with pytest.raises(InvalidArgument):
+        bench.core.apply_config(config("n", "n"))
+    bench.core.apply_config(config("n"))
+    assert heard == [["m", "n"], ["n"]]

@@ -422,3 +422,33 @@ async def test_a_version_that_comes_while_a_request_runs_is_learnt_as_it_is_then
             assert await server.version(request(1, 2)) == 2
             await asyncio.sleep(0)
         assert server.quick_answers > 5
+
+
+class Observing:
+    """Hears of every answer while it is switched on."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.heard: list[bytes] = []
+
+    def observes(self, model_name: str) -> bool:
+        return self.is_on
+
+    def picks(self, model_name: str) -> bool:
+        return self.is_on
+
+    def answered(self, api: str, servable_id: ServableId, signature_name: str, request: bytes, answer: bytes) -> None:
+        self.heard.append(bytes(request))
+
+
+async def test_nothing_is_answered_past_an_observer_that_comes_with_a_config(core: FakeCore) -> None:
+    observer = Observing()
+    server = Server(core, observer=observer)
+    for _ in range(3):
+        await server.ask(request(1, 2))
+    assert (server.quick_answers, observer.heard) == (2, [])
+    observer.is_on = True
+    core.generation += 1
+    for _ in range(3):
+        await server.ask(request(1, 2))
+    assert (server.quick_answers, observer.heard) == (2, 3 * [request(1, 2)])
