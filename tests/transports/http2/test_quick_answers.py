@@ -344,7 +344,10 @@ async def test_a_frame_beyond_the_limit_ends_the_connection(service):
 async def test_credit_for_the_connection_is_given_back(service):
     async with quickly(service, limits=replace(Limits(), connection_window=1 << 16)) as client:
         for n in range(1, 41, 2):
-            client.send(ask(n, b"x" * 10_000 + b"*0"))
+            client.send(ask(n, b"x" * 19_993 + b"*0"))
+            if n % 4 == 3:  # two of 20,000 bytes are more than half of the window
+                credit = await client.until(WINDOW_UPDATE)
+                assert (credit.stream_id, credit.payload) == (0, integer(40_000))
             assert (await client.answer(n)).data == message(b"")
     assert len(service.quick_bodies) == 20
 
