@@ -12,7 +12,8 @@ from functools import partial
 from pyserving import config, options, protos
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
-from pyserving.executors.executor import Executor, open_executor
+from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
+from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.http_status import error_response
@@ -196,6 +197,7 @@ class ModelServer:
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
+            prefer_tflite_model=settings.prefer_tflite_model,
         )
         return SourceRouter(
             manager.set_aspired_versions,
@@ -234,10 +236,18 @@ class ModelServer:
 
     def _open_executor(self, path: str) -> Executor:
         """In a loading thread."""
+        settings = self._settings
+        if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
+            return open_executor(
+                "tflite",
+                path,
+                num_pools=settings.num_tflite_pools,
+                num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
+            )
         return open_executor(
             TENSORFLOW_PLATFORM,
             path,
-            tags=options.saved_model_tags(self._settings),
+            tags=options.saved_model_tags(settings),
             session_config=self._session_config,
         )
 

@@ -176,16 +176,16 @@ class Options:
     )
 
     # TensorFlow Lite
-    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one", _NOT_YET)
+    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one")
     num_tflite_pools: int = _int32(
         schedulable_cpus,
-        "Pools of TensorFlow Lite interpreters",
-        _NOT_APPLICABLE,
-        reason="goes with --prefer_tflite_model",
+        "TensorFlow Lite interpreters of a model: requests that it runs at a time, on one thread each",
         default_in_words="schedulable CPUs",
     )
     num_tflite_interpreters_per_pool: int = _int32(
-        1, "TensorFlow Lite interpreters in a pool", _NOT_APPLICABLE, reason="goes with --prefer_tflite_model"
+        1,
+        "More than 1: requests of many rows to a TensorFlow Lite model of one input are divided among its "
+        "interpreters, in pieces of 500 rows divided by this number",
     )
 
     # Watching the server

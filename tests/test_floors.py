@@ -32,7 +32,7 @@ MAY_IMPORT_ONLY = {
     "transports": {"messages", "errors"},  # carry bytes
     "asgi": {"messages", "errors"},
 }
-FRAMEWORKS = {"tensorflow", "keras", "tensorflow_text", "ydf_tf"}
+FRAMEWORKS = {"tensorflow", "ai_edge_litert", "keras", "tensorflow_text", "ydf_tf"}
 MAY_IMPORT_FRAMEWORKS = FLOORS[2]
 
 

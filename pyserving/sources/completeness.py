@@ -50,11 +50,16 @@ class _Missing(Exception):
         self.incomplete = Incomplete(reason, is_lasting, would_hang)
 
 
-def why_incomplete(path: str, snapshot: Snapshot, storage: Storage = LOCAL) -> Incomplete | None:
-    """What is missing in a version folder; None: it is all there."""
+def why_incomplete(
+    path: str, snapshot: Snapshot, storage: Storage = LOCAL, *, prefer_tflite_model: bool = False
+) -> Incomplete | None:
+    """What is missing in a version folder; None: it is all there.
+
+    `prefer_tflite_model`: where there is a `model.tflite`, nothing else will be loaded.
+    """
     try:
         _check_specials(snapshot.specials)
-        _check(path, snapshot.files, storage)
+        _check(path, snapshot.files, storage, prefer_tflite_model)
     except _Missing as missing:
         return missing.incomplete
     return None
@@ -66,11 +71,14 @@ def _check_specials(specials: Iterable[str]) -> None:
             raise _Missing(f"{name} is neither a file nor a folder", would_hang=True)
 
 
-def _check(path: str, files: Mapping[str, FileStat], storage: Storage) -> None:
+def _check(path: str, files: Mapping[str, FileStat], storage: Storage, prefer_tflite_model: bool) -> None:
     for name in files:
         if _BEING_WRITTEN.search(name):
             raise _Missing(f"{name} is being written")
     has_variables_files = any(name.startswith("variables/") and not _is_hidden(name) for name in files)
+    if prefer_tflite_model and _TFLITE in files:
+        _read(path, _TFLITE, lambda tflite: check_tflite(tflite, storage))
+        return
     if _PB in files:
         look_for_variables = _INDEX not in files
         saved_model = _read(path, _PB, lambda pb: read_pb(pb, look_for_variables, storage))

@@ -129,6 +129,22 @@ def test_a_tflite_model_cut_anywhere_is_not_whole(reason):
         assert (reason({"model.tflite": whole[:length]}) or "").startswith("model.tflite is not whole")
 
 
+def test_where_a_tflite_model_is_preferred_it_is_what_has_to_be_whole(tmp_path):
+    path = write(tmp_path / "1", {"saved_model.pb": b"cut", "model.tflite": tflite()})
+    seen = take_snapshot(str(path))
+    assert why_incomplete(str(path), seen, prefer_tflite_model=True) is None
+    assert why_incomplete(str(path), seen) is not None
+    (path / "model.tflite").write_bytes(tflite()[:-1])
+    found = why_incomplete(str(path), seen, prefer_tflite_model=True)
+    assert found is not None
+    assert found.reason.startswith("model.tflite is not whole")
+
+
+def test_where_there_is_no_preferred_tflite_model_the_saved_model_counts(tmp_path):
+    path = write(tmp_path / "1", {"saved_model.pb": b"cut"})
+    assert why_incomplete(str(path), take_snapshot(str(path)), prefer_tflite_model=True) is not None
+
+
 @pytest.mark.parametrize("name", ["saved_model.pb", "model.tflite", DATA, INDEX, "assets/vocab.txt"])
 def test_a_pipe_is_refused_and_never_opened(tmp_path: Path, name: str):
     path = write(tmp_path / "1", with_variables() | {name: b""})
