@@ -26,7 +26,7 @@ from pyserving.loader import ServableLoader
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
 from pyserving.metrics import Metrics
-from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
@@ -77,6 +77,7 @@ class ModelServer:
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
         self._has_http_open = False
+        self._core: ServerCore | None = None
         self._grpc: GrpcioServer | Http2Server | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
@@ -110,7 +111,9 @@ class ModelServer:
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
+            platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
         )
+        self._core = core
         if self._has_http():
             await enter(self._http_server(core))
             self._has_http_open = True
@@ -230,13 +233,17 @@ class ModelServer:
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
+        assert self._core is not None, "versions are aspired of models that it was told of"
+        open_version = partial(self._open_executor, self._core.platform(version.id.name))
+        loader = ServableLoader(version, open_version, partial(self._servable, running), self._warm_up())
         self._loaders[version.id] = loader
         return loader
 
-    def _open_executor(self, path: str) -> Executor:
+    def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
         settings = self._settings
+        if platform == PYTHON_PLATFORM:
+            return open_executor(platform, path)
         if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
             return open_executor(
                 "tflite",
@@ -245,7 +252,7 @@ class ModelServer:
                 num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
             )
         return open_executor(
-            TENSORFLOW_PLATFORM,
+            platform,
             path,
             tags=options.saved_model_tags(settings),
             session_config=self._session_config,

@@ -221,6 +221,12 @@ class Options:
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
     )
+    allow_python_models: bool = _bool(
+        False,
+        "Serve models of the platform `python`. Their model.py is run with the server's own rights, so whoever can "
+        "write to a model's folder can then run code here",
+        ours=True,
+    )
     max_expanded_tensor_bytes: int = _int64(
         1 << 30, "The most bytes one tensor of a request may take in memory", ours=True
     )

@@ -21,6 +21,7 @@ _SLOW_IMPORT_SECONDS = 0.1
 
 PLATFORMS = {
     "tensorflow": "pyserving.executors.tf_session:open_saved_model",
+    "python": "pyserving.executors.python_model:open_python_model",
     "tflite": "pyserving.executors.tflite:open_tflite",
 }
 """Import strings, so that a framework is imported by the first load and not before."""

@@ -20,7 +20,8 @@ from pyserving.sources.wire import Malformed
 _PB, _PBTXT = "saved_model.pb", "saved_model.pbtxt"
 _INDEX = "variables/variables.index"
 _TFLITE = "model.tflite"
-_OTHER_CONTENTS = ("model.py", "export.meta", "saved_model.cpb")
+_PYTHON = "model.py"
+_OTHER_CONTENTS = ("export.meta", "saved_model.cpb")
 """What a version may consist of instead of a graph file; nothing can be said of its parts."""
 _BEING_WRITTEN = re.compile(
     r"(?:^|/)(?:"
@@ -87,6 +88,9 @@ def _check(path: str, files: Mapping[str, FileStat], storage: Storage, prefer_tf
     elif _TFLITE in files and not has_variables_files:
         _read(path, _TFLITE, lambda tflite: check_tflite(tflite, storage))
         return
+    elif _PYTHON in files and not has_variables_files:
+        _read(path, _PYTHON, lambda model: _check_python(model, storage))
+        return
     elif has_variables_files or not any(name in files for name in _OTHER_CONTENTS):
         raise _Missing(f"{_PB} is not there")
     else:
@@ -97,6 +101,15 @@ def _check(path: str, files: Mapping[str, FileStat], storage: Storage, prefer_tf
     elif has_variables_files or saved_model.has_variables:
         # TensorFlow's loader restores nothing when there is no index, and serves a graph without its values.
         raise _Missing(f"{_INDEX} is not there")
+
+
+def _check_python(path: str, storage: Storage) -> None:
+    with storage.open(path) as file:
+        source = file.read()
+    try:
+        compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too deep for the compiler
+        raise Malformed(str(error)) from None
 
 
 def _check_assets(saved_model: SavedModelFile, files: Mapping[str, FileStat]) -> None:

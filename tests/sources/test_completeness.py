@@ -105,6 +105,9 @@ def test_a_whole_version_is_complete(reason, files):
         ({"model.tflite": b"\xff\xff\xff\xffTFL3"}, "model.tflite is not whole: 4 bytes at 4294967295 lie outside"),
         ({"model.tflite": tflite(graphs=0)}, "model.tflite is not whole: it holds no graph"),
         ({"model.tflite": tflite(behind=b"weights")[:-1]}, "model.tflite is not whole: 7 bytes at"),
+        ({"model.py": b"def predict(signature_name"}, "model.py is not whole: '(' was never closed"),
+        ({"model.py": b"x = 1\0"}, "model.py is not whole: source code "),
+        ({"model.py": b"x = 1", DATA: b"w"}, "saved_model.pb is not there"),
         ({"model.tflite.part": b"TFL3"}, "model.tflite.part is being written"),
     ],
 )
