@@ -12,6 +12,7 @@ from functools import partial
 from pyserving import config, options, protos
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
+from pyserving.executors import custom_ops
 from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
 from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, reflection, status_pages
@@ -118,6 +119,7 @@ class ModelServer:
             await enter(self._http_server(core))
             self._has_http_open = True
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
+        await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
@@ -150,6 +152,13 @@ class ModelServer:
             closing.result()
         else:
             _log.warning("Leaving while a model is still at work: its last run or load did not end in time")
+
+    async def _bring_in_ops(self, loading: Workers) -> None:
+        """Before any model is loaded. What cannot be had ends the start: no model that needs it could be served."""
+        libraries = options.listed(self._settings.custom_op_libraries)
+        modules = options.listed(self._settings.import_modules)
+        if libraries or modules:
+            await loading.submit(custom_ops.bring_in, libraries, modules)
 
     # Waiting for models.
 

@@ -221,6 +221,14 @@ class Options:
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
     )
+    custom_op_libraries: str = _string(
+        "", "Shared libraries with TensorFlow ops, with commas in between, to load before any model", ours=True
+    )
+    import_modules: str = _string(
+        "",
+        "Python modules, with commas in between, to import before any model: those that register ops, say",
+        ours=True,
+    )
     allow_python_models: bool = _bool(
         False,
         "Serve models of the platform `python`. Their model.py is run with the server's own rights, so whoever can "
@@ -500,6 +508,11 @@ def _channel_argument(item: str) -> tuple[str, int | str]:
 def saved_model_tags(options: Options) -> frozenset[str]:
     """The tag set that a MetaGraph must have, no less and no more; `{"serve"}` for an empty flag."""
     return frozenset((options.saved_model_tags or "serve").split(","))
+
+
+def listed(value: str) -> list[str]:
+    """The items of a flag that holds a list with commas in between."""
+    return [item for item in value.split(",") if item]
 
 
 _BYTES_PER_CALL = 64 << 10
