@@ -52,3 +52,6 @@ StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIt
 """A streaming gRPC method."""
 HttpHandler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
 """Answers a request, or None: not mine."""
+QuickMethod: TypeAlias = Callable[[Buffer, float | None], bytes | None]
+"""A unary method for requests that it can answer at once, given the deadline too. None: ask the Method, for nothing has
+been done. Raises ServingError."""

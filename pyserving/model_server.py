@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -20,13 +21,16 @@ from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.http_status import error_response
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.attempt import Action, Attempt
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.loop_time import LoopTime
+from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
-from pyserving.metrics import Metrics
+from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
@@ -37,11 +41,14 @@ from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.ssl_config_file import SslConfigFile, open_tls
+from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1.server import HttpServer
 from pyserving.transports.http2 import Http2Server
+from pyserving.transports.tls import Tls
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -80,8 +87,9 @@ class ModelServer:
         self._has_http_open = False
         self._core: ServerCore | None = None
         self._grpc: GrpcioServer | Http2Server | None = None
+        self._tls: Tls | None = None
         self._session_config = b""
-        self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
+        self._loop_time = LoopTime()
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -95,6 +103,8 @@ class ModelServer:
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
+        if settings.ssl_config_file:
+            self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
         # Storage may keep threads for good: one each, as many as there are base paths within reason.
         scanning, scanning_remote = [
@@ -197,8 +207,11 @@ class ModelServer:
             unloading,
             self.monitor.publish,
             _POLICIES[settings.aspired_version_policy],
-            reload_replaced_versions=settings.reload_replaced_versions,
             retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
+            on_attempt=self._count_attempt,
+            load_patience_seconds=options.transition_patience_seconds(settings.num_load_threads),
+            unload_patience_seconds=options.transition_patience_seconds(settings.num_unload_threads),
+            reload_replaced_versions=settings.reload_replaced_versions,
         )
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
@@ -241,12 +254,16 @@ class ModelServer:
         settings = self._settings
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
+    async def _secured(self) -> Tls:
+        path, enter = self._settings.ssl_config_file, self._stack.enter_async_context
+        tls = open_tls(path)
+        await enter(SslConfigFile(path, tls, await enter(Workers("ssl", 1)), self._count_reload))
+        return tls
+
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
         open_version = partial(self._open_executor, self._core.platform(version.id.name))
-        loader = ServableLoader(version, open_version, partial(self._servable, running), self._warm_up())
-        self._loaders[version.id] = loader
-        return loader
+        return ServableLoader(version, open_version, partial(self._servable, running), self._warm_up())
 
     def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
@@ -272,7 +289,9 @@ class ModelServer:
         servable = Servable(
             servable_id,
             executor,
-            DirectSession(executor, running, self._count_run),
+            DirectSession(
+                executor, running, RunCount(self.metrics, servable_id.name, str(servable_id.version)), self._loop_time
+            ),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -307,7 +326,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        transport = _HTTP2 if settings.grpc_transport == "http2" else GrpcioServer
+        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods(), door=self._door("gRPC"))
+        transport = http2 if settings.grpc_transport == "http2" else partial(GrpcioServer, tls=self._tls)
         return transport(
             methods,
             streams,
@@ -315,6 +335,19 @@ class ModelServer:
             admission=self._admission,
             channel_arguments=options.channel_arguments(settings),
         )
+
+    def _door(self, port: str) -> Door:
+        """Of the `gRPC` or the `HTTP` port."""
+        settings, metrics, tls = self._settings, self.metrics, self._tls
+        limit = options.connection_limit(settings, max_open_files())
+        refused, failed = metrics.rejected.labels("connections"), metrics.tls_handshake_failures.labels(port)
+        if tls is None or (port == "HTTP" and not settings.rest_api_ssl):
+            return Door(limit, on_refused=refused.increment)
+
+        def context() -> ssl.SSLContext:
+            return tls.credentials.h2 if port == "gRPC" else tls.credentials.http1
+
+        return Door(limit, context, on_refused=refused.increment, on_failed_handshake=failed.increment)
 
     def _new_admission(self) -> Admission:
         settings = self._settings
@@ -345,7 +378,12 @@ class ModelServer:
             handlers.append(monitoring.handler(self.metrics, path))
         handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
         return HttpServer(
-            handlers, "", settings.rest_api_port, error_response=error_response, admission=self._admission
+            handlers,
+            "",
+            settings.rest_api_port,
+            error_response=error_response,
+            admission=self._admission,
+            door=self._door("HTTP"),
         )
 
     # Watching.
@@ -354,24 +392,22 @@ class ModelServer:
         name, version = state.id.name, str(state.id.version)
         self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
-        if state.health is not None:
-            self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
-        loader = self._loaders.get(state.id)
-        if loader is None:
-            return
-        for attempt in loader.take_attempts():
-            status = "success" if attempt.has_succeeded else "fail"
-            self.metrics.load_attempt_count.labels(loader.path, status).increment()
-            self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
-        for warmup in loader.take_warmups():
-            warmup.count_into(self.metrics)
-        if state.manager_state is ManagerState.END:
-            del self._loaders[state.id]
 
-    def _count_run(self, micros: float) -> None:
-        self.metrics.direct_session_runs.labels().increment()
-        self.metrics.graph_runs.labels().increment()
-        self.metrics.graph_run_time_usecs.labels().increment(round(micros))
+    def _count_attempt(self, attempt: Attempt) -> None:
+        metrics, loader = self.metrics, attempt.loader
+        if attempt.error is not None:
+            failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
+            failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
+        assert isinstance(loader, ServableLoader), "all are made by _loader"
+        for opening in loader.take_attempts():
+            status = "success" if opening.has_succeeded else "fail"
+            metrics.load_attempt_count.labels(loader.path, status).increment()
+            metrics.load_latency.labels(loader.path).increment(round(opening.micros))
+        for warmup in loader.take_warmups():
+            warmup.count_into(metrics)
+
+    def _count_reload(self, is_success: bool) -> None:
+        self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

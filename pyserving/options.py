@@ -95,7 +95,9 @@ class Options:
         default_in_words="4 × schedulable CPUs, as shown by `--help`; no limit unless given",
     )
     enable_grpc_healthcheck_service: bool = _bool(True, "Offer grpc.health.v1 (TensorFlow Serving: off by default)")
-    ssl_config_file: str = _string("", "Text-format SSLConfig: serve gRPC over TLS", _REFUSED)
+    ssl_config_file: str = _string(
+        "", "Text-format SSLConfig, with PEM texts or names of PEM files: serve gRPC and HTTP over TLS. Empty: plain"
+    )
     use_alts_credentials: bool = _bool(False, "Secure gRPC with ALTS", _REFUSED)
 
     # Models
@@ -126,7 +128,11 @@ class Options:
     )
 
     # Loading
-    num_load_threads: int = _int32(0, "Threads that load versions. 0: eight, or one for each CPU where there are more")
+    num_load_threads: int = _int32(
+        0,
+        "Threads that load versions; where there are several, one model leaves the last to the others. 0: eight, or "
+        "one for each CPU where there are more, and one more for each load that takes longer than 30 seconds",
+    )
     num_unload_threads: int = _int32(0, "Threads that unload versions. 0: as for loading")
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
     load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
@@ -248,6 +254,13 @@ class Options:
         "The most bytes of requests in flight; further ones get RESOURCE_EXHAUSTED. 0: a quarter of free memory",
         ours=True,
     )
+    max_connections: int = _int32(
+        0,
+        "The most connections of the HTTP port, and of gRPC with --grpc_transport=http2; further ones are closed."
+        " 0: from the files that the process may open, up to 16384",
+        ours=True,
+    )
+    rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
         "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
     )
@@ -461,6 +474,7 @@ _LEAST: Mapping[str, int] = {
     "max_expanded_tensor_bytes": 1,
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,
+    "max_connections": 0,
 }
 
 
@@ -468,10 +482,18 @@ _TRANSITION_THREADS = 8
 """More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
 and must not keep other models waiting."""
 
+_TRANSITION_PATIENCE_SECONDS = 30.0
+"""Longer than most loads take. Should one take longer all the same, one more runs beside it."""
+
 
 def transition_threads(wished: int, cpus: int) -> int:
     """What `--num_load_threads` or `--num_unload_threads` comes to."""
     return wished or max(_TRANSITION_THREADS, cpus)
+
+
+def transition_patience_seconds(wished: int) -> float | None:
+    """After what time another thread stands in for one that loads or unloads: never, where their number was wished."""
+    return None if wished else _TRANSITION_PATIENCE_SECONDS
 
 
 def startup_warning(given: Collection[str]) -> str | None:
@@ -523,6 +545,16 @@ def inflight_limits(options: Options, available_bytes: int) -> tuple[int, int]:
     """The most calls in flight, and the most bytes of their bodies, on a machine with so much memory to give."""
     share = max(available_bytes // 4, 64 << 20)
     return options.max_inflight_calls or share // _BYTES_PER_CALL, options.max_inflight_bytes or share
+
+
+_MOST_CONNECTIONS = 1 << 14
+_OTHER_FILES = 256
+"""What models, logs and libraries have open."""
+
+
+def connection_limit(options: Options, open_files: int) -> int:
+    """The most connections of each port, for a process that may have so many files open."""
+    return options.max_connections or min(_MOST_CONNECTIONS, max(64, (open_files - _OTHER_FILES) // 2))
 
 
 def markdown() -> str:

@@ -14,12 +14,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pyserving"
 
 FLOORS: list[list[str]] = [
-    ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "machine"],
+    ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine"],
     ["lifecycle", "batching", "codec", "core", "inference", "outcome", "model_config"],
     ["sources", "executors", "session", "servable", "warmup", "loader"],
     ["server_core"],
     ["frontends", "transports", "asgi"],
-    ["options", "config", "model_config_file", "logs", "model_server", "main", "__main__"],
+    ["options", "config", "model_config_file", "ssl_config_file", "logs", "model_server", "main", "__main__"],
 ]
 """The units, modules and packages, of each floor. A unit's own files may always import one another."""
 

@@ -14,11 +14,13 @@ from pyserving.options import (
     Effect,
     Options,
     channel_arguments,
+    connection_limit,
     inflight_limits,
     markdown,
     parse,
     saved_model_tags,
     startup_warning,
+    transition_patience_seconds,
     transition_threads,
     usage,
     validate,
@@ -234,10 +236,6 @@ def test_usage_shows_other_values_than_the_defaults():
             "Either use_alts_credentials must be false or ssl_config_file must be empty.",
         ),
         (
-            Options(ssl_config_file="/ssl"),
-            "--ssl_config_file is not supported yet, and the server does not start unprotected.",
-        ),
-        (
             Options(use_alts_credentials=True),
             "--use_alts_credentials is not supported yet, and the server does not start unprotected.",
         ),
@@ -311,7 +309,7 @@ def test_startup_warning_is_silent_when_every_flag_works():
 
 def test_only_security_flags_are_refused():
     refused = {name for name, flag in FLAGS.items() if flag.effect is Effect.REFUSED}
-    assert refused == {"ssl_config_file", "use_alts_credentials"}
+    assert refused == {"use_alts_credentials"}
 
 
 @pytest.mark.parametrize(
@@ -355,6 +353,13 @@ def test_inflight_limits_leave_room_on_a_small_machine():
     assert inflight_limits(Options(), 0) == (1024, 64 << 20)
 
 
+@pytest.mark.parametrize(
+    ("wished", "open_files", "limit"), [(0, 1 << 20, 16384), (0, 1024, 384), (0, 100, 64), (7, 1024, 7)]
+)
+def test_connections_are_as_many_as_wished_or_as_the_files_allow(wished, open_files, limit):
+    assert connection_limit(Options(max_connections=wished), open_files) == limit
+
+
 def test_documentation_of_flags_is_what_the_code_writes():
     documented = Path(__file__).parent.parent / "docs" / "flags.md"
     assert documented.read_text(encoding="utf-8") == markdown()
@@ -363,3 +368,8 @@ def test_documentation_of_flags_is_what_the_code_writes():
 @pytest.mark.parametrize(("wished", "cpus", "threads"), [(0, 2, 8), (0, 64, 64), (1, 64, 1), (12, 2, 12)])
 def test_threads_that_load_are_as_many_as_wished_or_enough_for_slow_ones(wished, cpus, threads):
     assert transition_threads(wished, cpus) == threads
+
+
+def test_threads_stand_in_for_slow_loads_unless_their_number_was_given():
+    assert transition_patience_seconds(0) == 30
+    assert transition_patience_seconds(1) is None

@@ -19,8 +19,9 @@ from pyserving.errors import (
     Unavailable,
     Unknown,
 )
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession

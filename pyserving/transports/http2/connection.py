@@ -10,15 +10,19 @@ from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.departure import Departure
 from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from pyserving.transports.http2.frames import Setting
-from pyserving.transports.http2.header_cache import HeadReader
+from pyserving.transports.http2.header_cache import HeadReader, list_bytes
 from pyserving.transports.http2.limits import Allowance
 from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
 from pyserving.transports.http2.request_head import RequestHead, check_trailers
-from pyserving.transports.http2.service import Service
+from pyserving.transports.http2.service import Refusal, Service
 from pyserving.transports.http2.stream import Stream
+from pyserving.transports.http2.unary_call import UnaryCall
 
 _MAX_GIVEN_UP = 1 << 10
+_PATIENCE_SECONDS = 1.0
+_DEADLINE_MARGIN_SECONDS = 0.05
+"""Peers count from when they sent the request, and we from when it came."""
 _KEEPALIVE_PING = b"alive?\0\0"
 
 
@@ -39,6 +43,7 @@ class Connection:
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
         self.streams: dict[int, Stream] = {}
+        self._max_streams = self.limits.max_concurrent_streams
         self._given_up: dict[int, None] = {}  # streams that we ended and the peer may not know to be; the oldest first
         self.last_id = 0
         """Of the streams that the peer has begun."""
@@ -89,14 +94,14 @@ class Connection:
             stream.send_window += growth
             self.outbox.opened(stream)
 
-    def on_headers(self, stream_id: int, block: bytes, is_last: bool) -> None:
-        """A whole header block."""
+    def on_headers(self, stream_id: int, block: bytes, is_last: bool, data: memoryview | None = None) -> bool:
+        """A whole header block. `data` is what ends the request, if that is there already; True when it was taken."""
         if stream_id <= self.last_id:
             self._on_trailers(stream_id, block, is_last)
-            return
+            return False
         if self.departure.is_final:
             self._heads.decode(block)  # the table goes on
-            return
+            return False
         self.last_id = stream_id
         try:
             head, timeout = self._heads.read(block)
@@ -106,10 +111,14 @@ class Connection:
         except ResourceExhausted as error:
             self._refuse(stream_id, answers.trailers_only(stream_id, error.code, error.message), is_last)
         else:
-            self._open(stream_id, head, None if timeout is None else self.now + timeout, is_last)
+            deadline = None if timeout is None else self.now + timeout
+            if data is not None and self._answer_quickly(stream_id, head, deadline, data):
+                return True
+            self._open(stream_id, head, deadline, is_last)
+        return False
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
-        if len(self.streams) >= self.limits.max_concurrent_streams:
+        if len(self.streams) >= self._max_streams:
             self._spend_reset()
             self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -121,6 +130,32 @@ class Connection:
         if is_last:
             self._end_request(stream)
 
+    def _answer_quickly(self, stream_id: int, head: RequestHead, deadline: float | None, data: memoryview) -> bool:
+        """A request of which `data` is all: whether it could be answered there and then, without becoming a stream.
+
+        Nothing has been done if not.
+        """
+        if len(data) > self._receive_window or len(self.streams) >= self._max_streams:
+            return False
+        answer = self._service.quick_answer(head, data, deadline)
+        if answer is None:
+            return False
+        self.patience.busy_at = self.now
+        self._charge(len(data))
+        if isinstance(answer, Refusal):
+            self.outbox.put(answers.trailers_only(stream_id, answer.code, answer.message))
+        elif len(answer) > self.limits.max_send_message or not self.outbox.answer_whole(stream_id, answer):
+            self._answer_slowly(stream_id, head, answer)
+        return True
+
+    def _answer_slowly(self, stream_id: int, head: RequestHead, answer: bytes) -> None:
+        """By a stream after all, as windows have to open for it."""
+        stream = self._service.call(self, stream_id, head, None)
+        if isinstance(stream, UnaryCall):
+            stream.request_ended = True
+            self.streams[stream_id] = stream
+            stream.answer(answer)
+
     def _on_trailers(self, stream_id: int, block: bytes, is_last: bool) -> None:
         fields = self._heads.decode(block)
         stream = self.streams.get(stream_id)
@@ -131,6 +166,8 @@ class Connection:
             self.reset(stream, ErrorCode.STREAM_CLOSED)
         elif not is_last:
             self.reset(stream, ErrorCode.PROTOCOL_ERROR)
+        elif list_bytes(fields) > self.limits.max_header_list:
+            self.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
         else:
             try:
                 check_trailers(fields)
@@ -184,11 +221,17 @@ class Connection:
 
     def on_reset(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
-        if stream is None:
+        if stream is None:  # which crossed our answer
             self._check_not_idle(stream_id, "RST_STREAM")
-        else:
-            self._remove(stream)
-        self._spend_reset()
+            return
+        self._remove(stream)
+        if not self._has_waited(stream):
+            self._spend_reset()
+
+    def _has_waited(self, stream: Stream) -> bool:
+        """The peer has reason to give the call up; when a server is slow, honest clients give up thousands at once."""
+        is_due = stream.deadline is not None and self.now >= stream.deadline - _DEADLINE_MARGIN_SECONDS
+        return is_due or self.now - stream.heard_at >= _PATIENCE_SECONDS
 
     def on_window_update(self, stream_id: int, increment: int) -> None:
         if stream_id == 0:
@@ -210,7 +253,6 @@ class Connection:
             self.reset(stream, ErrorCode.FRAME_SIZE_ERROR)
 
     def on_ping(self, payload: bytes) -> None:
-        self.on_idle_frame()
         self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def on_pong(self, payload: bytes) -> None:
