@@ -231,6 +231,7 @@ class Metrics:
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
         self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+        self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
         self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")

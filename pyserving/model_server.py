@@ -35,6 +35,8 @@ from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
+from pyserving.request_log.log_files import Bounds
+from pyserving.request_log.request_logs import RequestLogs
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
@@ -125,6 +127,8 @@ class ModelServer:
             platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
         )
         self._core = core
+        request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
+        core.config_applied.append(request_logs.apply)
         if self._has_http():
             await enter(self._http_server(core))
             self._has_http_open = True
@@ -134,7 +138,7 @@ class ModelServer:
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
-        self._grpc = await enter(self._grpc_server(core, running))
+        self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -310,7 +314,22 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer | Http2Server:
+    def _request_logs(self, writing: Workers) -> RequestLogs:
+        settings = self._settings
+        bounds = Bounds(
+            settings.request_log_max_file_bytes,
+            settings.request_log_max_file_seconds,
+            settings.request_log_max_total_bytes,
+        )
+        return RequestLogs(
+            writing,
+            self.metrics,
+            bounds,
+            saved_model_tags=options.saved_model_tags(settings),
+            max_queued_bytes=settings.request_log_max_queued_bytes,
+        )
+
+    def _grpc_server(self, core: ServerCore, running: Workers, request_logs: RequestLogs) -> GrpcioServer | Http2Server:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -319,6 +338,7 @@ class ModelServer:
             enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
             offload=running.submit,
+            observer=request_logs,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}

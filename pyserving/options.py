@@ -241,6 +241,18 @@ class Options:
         "write to a model's folder can then run code here",
         ours=True,
     )
+    request_log_max_file_bytes: int = _int64(
+        256 << 20, "The most bytes of a file that a logging_config has written; then comes the next", ours=True
+    )
+    request_log_max_file_seconds: float = _float(
+        3600.0, "Seconds after which such a file is finished, full or not", ours=True
+    )
+    request_log_max_total_bytes: int = _int64(
+        4 << 30, "The most bytes of all files of a filename_prefix; beyond them the oldest are removed", ours=True
+    )
+    request_log_max_queued_bytes: int = _int64(
+        64 << 20, "The most bytes of requests that wait to be logged; what comes then is dropped and counted", ours=True
+    )
     max_expanded_tensor_bytes: int = _int64(
         1 << 30, "The most bytes one tensor of a request may take in memory", ours=True
     )
@@ -447,6 +459,8 @@ def _validate_ours(options: Options) -> None:
         value = getattr(options, name)
         if not value >= least:  # so written that nan is refused, too
             raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
+    if options.request_log_max_total_bytes < options.request_log_max_file_bytes:
+        raise InvalidArgument("--request_log_max_total_bytes must not be less than --request_log_max_file_bytes")
     for name in ("port", "rest_api_port"):
         if (value := getattr(options, name)) > _LAST_PORT:
             raise InvalidArgument(f"--{name} must be {_LAST_PORT} or less; was {value}")
@@ -471,6 +485,9 @@ _LEAST: Mapping[str, int] = {
     "grpc_max_threads": 1,
     "shutdown_grace_seconds": 0,
     "incomplete_version_timeout_seconds": 0,
+    "request_log_max_file_bytes": 1,
+    "request_log_max_file_seconds": 1,
+    "request_log_max_queued_bytes": 0,
     "max_expanded_tensor_bytes": 1,
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -77,6 +77,8 @@ class ServerCore:
         """Another number whenever a spec may mean another version than it did."""
         manager.serving_map_changed.append(self._labels.apply)
         manager.serving_map_changed.append(self._begin_generation)
+        self.config_applied: list[Callable[[Mapping[str, ModelConfig]], None]] = []
+        """Each is called with the models by name when there is a new list of them."""
 
     # Requests.
 
@@ -193,6 +195,8 @@ class ServerCore:
         self._config = config
         self._models = {model.name: model for model in models}
         self._begin_generation()
+        for applied in self.config_applied:
+            applied(self._models)
         self._labels.wish({model.name: dict(model.version_labels) for model in models})
         self._source.update_config([monitored_servable(model) for model in models])
 

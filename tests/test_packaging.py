@@ -60,7 +60,7 @@ def test_both_commands_start_the_server(wheel: ZipFile) -> None:
     entry_points = ConfigParser(delimiters="=")
     entry_points.read_string(described(wheel, "entry_points.txt"))
     commands = dict(entry_points["console_scripts"])
-    assert commands == {"pyserving": "pyserving.main:main", "tensorflow_model_server": "pyserving.main:main"}
+    assert commands == {"pyserving": "pyserving.commands:main", "tensorflow_model_server": "pyserving.main:main"}
     assert "pyserving/main.py" in wheel.namelist()
 
 

@@ -350,3 +350,13 @@ async def test_sent_again_it_tries_a_failed_version_of_a_model_that_serves(bench
     await bench.core.reload_config(config("m"))
     await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [2])
     assert await bench.predict() == 2
+
+
+async def test_whoever_follows_the_config_hears_of_each_list_that_is_accepted(bench: Bench) -> None:
+    heard: list[list[str]] = []
+    bench.core.config_applied.append(lambda models: heard.append([*models]))
+    bench.core.apply_config(config("m", "n"))
+    with pytest.raises(InvalidArgument):
+        bench.core.apply_config(config("n", "n"))
+    bench.core.apply_config(config("n"))
+    assert heard == [["m", "n"], ["n"]]

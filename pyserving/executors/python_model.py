@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from pyserving.codec import signature_def
 from pyserving.errors import Cancelled, Internal, InvalidArgument, ServingError, error_for
 from pyserving.executors import python_signatures
 from pyserving.executors.executor import Plan, Way
 from pyserving.executors.python_module import FAILURES, PythonModule
-from pyserving.executors.signature_protos import signature_def
 from pyserving.machine import give_back_free_memory
 from pyserving.signature import SignatureDef, TensorInfo
 
@@ -43,7 +43,7 @@ class PythonExecutor:
         except InvalidArgument as error:
             raise InvalidArgument(f"{module.path}: {error}") from None
         self.signature_defs: Mapping[str, SignatureDef] = {
-            name: signature_def(proto) for name, proto in protos.signature_def.items()
+            name: signature_def.decode(proto) for name, proto in protos.signature_def.items()
         }
         self.signature_def_map: bytes = protos.SerializeToString(deterministic=True)
         self._predict: Callable[[str, Mapping[str, np.ndarray]], Any] = _checked_predict(module)

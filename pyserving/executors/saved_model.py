@@ -12,9 +12,10 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from pyserving import protos
+from pyserving.codec import signature_def
+from pyserving.codec.signature_def import REFERENCE
+from pyserving.codec.signature_def import data_type as data_type  # so that users find it here
 from pyserving.errors import DataLoss, FailedPrecondition, NotFound, Unimplemented
-from pyserving.executors.signature_protos import REFERENCE, signature_def
-from pyserving.executors.signature_protos import data_type as data_type  # so that users find it here
 from pyserving.signature import SignatureDef
 
 INIT_OP_SIGNATURE = "__saved_model_init_op"
@@ -142,7 +143,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 def signature_defs(meta_graph: Any) -> dict[str, SignatureDef]:
     """Every signature by its name, `__saved_model_init_op` among them."""
-    return {name: signature_def(proto) for name, proto in meta_graph.signature_def.items()}
+    return {name: signature_def.decode(proto) for name, proto in meta_graph.signature_def.items()}
 
 
 def is_reference(value: int) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pyserving.codec import signature_def
 from pyserving.errors import Cancelled, Internal, InvalidArgument
 from pyserving.executors import tflite_interpreter, tflite_signatures, version_folder
 from pyserving.executors.executor import TFLITE_MODEL_FILE, Plan, Way
-from pyserving.executors.signature_protos import signature_def
 from pyserving.executors.tflite_interpreter import Tensor, TfliteInterpreter, TflitePool
 from pyserving.executors.tflite_runtime import TfliteRuntime, tflite_runtime
 from pyserving.machine import give_back_free_memory
@@ -58,7 +58,7 @@ class TfliteExecutor:
         self._inputs = tflite_interpreter.inputs(interpreter)
         self._outputs = tflite_interpreter.outputs(interpreter)
         signatures = tflite_signatures.signature_def_map(runtime.read_model(content), self._inputs, self._outputs)
-        self.signature_defs = {name: signature_def(proto) for name, proto in signatures.signature_def.items()}
+        self.signature_defs = {name: signature_def.decode(proto) for name, proto in signatures.signature_def.items()}
         self.signature_def_map: bytes = signatures.SerializeToString(deterministic=True)
         self._pool: TflitePool | None = TflitePool(
             lambda: TfliteInterpreter(_new_interpreter(runtime, content)), num_pools

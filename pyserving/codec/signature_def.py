@@ -15,8 +15,8 @@ REFERENCE = 100
 """types.proto: a reference type is its plain type plus a hundred."""
 
 
-def signature_def(proto: Any) -> SignatureDef:
-    """The values that a SignatureDef proto holds, be it ours or TensorFlow's."""
+def decode(proto: Any) -> SignatureDef:
+    """The values that a SignatureDef proto holds, be it ours or TensorFlow's. ValueError for a default that is none."""
     return SignatureDef(
         inputs={alias: _tensor_info(info) for alias, info in proto.inputs.items()},
         outputs={alias: _tensor_info(info) for alias, info in proto.outputs.items()},
