@@ -12,6 +12,7 @@ from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound
 _log = logging.getLogger(__name__)
 
 TENSORFLOW_PLATFORM = "tensorflow"
+PYTHON_PLATFORM = "python"
 
 
 def validate_model_server_config(
@@ -42,7 +43,8 @@ def validate_model_server_config(
         _validate_unchanged_platforms(models, previous.model_config_list.config)
     for model in models:
         if (platform := platform_of(model)) not in platforms:
-            raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}")
+            hint = " without --allow_python_models" if platform == PYTHON_PLATFORM else ""
+            raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}{hint}")
     for model in models:
         if model.HasField("logging_config"):
             _validate_logging(model.name, model.logging_config)

@@ -13,7 +13,9 @@ from functools import partial
 from pyserving import config, options, protos
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
-from pyserving.executors.executor import Executor, open_executor
+from pyserving.executors import custom_ops
+from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
+from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.http_status import error_response
@@ -29,7 +31,7 @@ from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
 from pyserving.metrics import Metrics, RunCount
-from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
@@ -85,6 +87,7 @@ class ModelServer:
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
         self._has_http_open = False
+        self._core: ServerCore | None = None
         self._grpc: GrpcioServer | Http2Server | None = None
         self._tls: Tls | None = None
         self._session_config = b""
@@ -121,13 +124,16 @@ class ModelServer:
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
+            platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
         )
+        self._core = core
         request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
         core.config_applied.append(request_logs.apply)
         if self._has_http():
             await enter(self._http_server(core))
             self._has_http_open = True
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
+        await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
@@ -160,6 +166,13 @@ class ModelServer:
             closing.result()
         else:
             _log.warning("Leaving while a model is still at work: its last run or load did not end in time")
+
+    async def _bring_in_ops(self, loading: Workers) -> None:
+        """Before any model is loaded. What cannot be had ends the start: no model that needs it could be served."""
+        libraries = options.listed(self._settings.custom_op_libraries)
+        modules = options.listed(self._settings.import_modules)
+        if libraries or modules:
+            await loading.submit(custom_ops.bring_in, libraries, modules)
 
     # Waiting for models.
 
@@ -213,6 +226,7 @@ class ModelServer:
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
+            prefer_tflite_model=settings.prefer_tflite_model,
         )
         return SourceRouter(
             manager.set_aspired_versions,
@@ -251,14 +265,26 @@ class ModelServer:
         return tls
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        return ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
+        assert self._core is not None, "versions are aspired of models that it was told of"
+        open_version = partial(self._open_executor, self._core.platform(version.id.name))
+        return ServableLoader(version, open_version, partial(self._servable, running), self._warm_up())
 
-    def _open_executor(self, path: str) -> Executor:
+    def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
+        settings = self._settings
+        if platform == PYTHON_PLATFORM:
+            return open_executor(platform, path)
+        if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
+            return open_executor(
+                "tflite",
+                path,
+                num_pools=settings.num_tflite_pools,
+                num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
+            )
         return open_executor(
-            TENSORFLOW_PLATFORM,
+            platform,
             path,
-            tags=options.saved_model_tags(self._settings),
+            tags=options.saved_model_tags(settings),
             session_config=self._session_config,
         )
 

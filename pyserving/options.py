@@ -182,16 +182,16 @@ class Options:
     )
 
     # TensorFlow Lite
-    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one", _NOT_YET)
+    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one")
     num_tflite_pools: int = _int32(
         schedulable_cpus,
-        "Pools of TensorFlow Lite interpreters",
-        _NOT_APPLICABLE,
-        reason="goes with --prefer_tflite_model",
+        "TensorFlow Lite interpreters of a model: requests that it runs at a time, on one thread each",
         default_in_words="schedulable CPUs",
     )
     num_tflite_interpreters_per_pool: int = _int32(
-        1, "TensorFlow Lite interpreters in a pool", _NOT_APPLICABLE, reason="goes with --prefer_tflite_model"
+        1,
+        "More than 1: requests of many rows to a TensorFlow Lite model of one input are divided among its "
+        "interpreters, in pieces of 500 rows divided by this number",
     )
 
     # Watching the server
@@ -226,6 +226,20 @@ class Options:
     )
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
+    )
+    custom_op_libraries: str = _string(
+        "", "Shared libraries with TensorFlow ops, with commas in between, to load before any model", ours=True
+    )
+    import_modules: str = _string(
+        "",
+        "Python modules, with commas in between, to import before any model: those that register ops, say",
+        ours=True,
+    )
+    allow_python_models: bool = _bool(
+        False,
+        "Serve models of the platform `python`. Their model.py is run with the server's own rights, so whoever can "
+        "write to a model's folder can then run code here",
+        ours=True,
     )
     request_log_max_file_bytes: int = _int64(
         256 << 20, "The most bytes of a file that a logging_config has written; then comes the next", ours=True
@@ -533,6 +547,11 @@ def _channel_argument(item: str) -> tuple[str, int | str]:
 def saved_model_tags(options: Options) -> frozenset[str]:
     """The tag set that a MetaGraph must have, no less and no more; `{"serve"}` for an empty flag."""
     return frozenset((options.saved_model_tags or "serve").split(","))
+
+
+def listed(value: str) -> list[str]:
+    """The items of a flag that holds a list with commas in between."""
+    return [item for item in value.split(",") if item]
 
 
 _BYTES_PER_CALL = 64 << 10

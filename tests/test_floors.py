@@ -43,7 +43,7 @@ MAY_IMPORT_ONLY = {
     "asgi": {"messages", "errors"},
     "client": {"errors", "protos", "signature", "types", "codec"},  # quick to import, in processes that are no server
 }
-FRAMEWORKS = {"tensorflow", "keras", "tensorflow_text", "ydf_tf"}
+FRAMEWORKS = {"tensorflow", "ai_edge_litert", "keras", "tensorflow_text", "ydf_tf"}
 MAY_IMPORT_FRAMEWORKS = FLOORS[2]
 
 

@@ -65,7 +65,13 @@ def test_both_commands_start_the_server(wheel: ZipFile) -> None:
 
 
 def test_extras_bring_what_their_names_say(metadata: Message) -> None:
-    extras = {"gpu": "tensorflow[and-cuda]", "text": "tensorflow-text", "forests": "ydf-tf", "demo": "scikit-learn"}
+    extras = {
+        "gpu": "tensorflow[and-cuda]",
+        "text": "tensorflow-text",
+        "forests": "ydf-tf",
+        "tflite": "ai-edge-litert",
+        "demo": "scikit-learn",
+    }
     required = metadata.get_all("Requires-Dist", [])
     for extra, distribution in extras.items():
         assert [line for line in required if line.startswith(distribution) and f'extra == "{extra}"' in line], extra
