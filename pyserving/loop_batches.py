@@ -81,7 +81,7 @@ class LoopBatches:
 
     def turn(self) -> asyncio.Future[None]:
         """Done when a turn begins that has time."""
-        return self._loop_time.turn()
+        return self._loop_time.turn(self._micros_each)
 
     def join(self, guest: Guest, acquire: Callable[[], Handle | None]) -> None:
         """For one that is not lonely while this has time, whose own runs are made on the loop.
@@ -131,7 +131,7 @@ class LoopBatches:
         if len(guests) > 1:
             merged = [np.empty((run_size, *array.shape[1:]), array.dtype) for array in feeds[0]]
         run = BatchRun(way.run, feeds, sizes, merged, may_rerun=self._may_rerun, is_even=True)
-        began = perf_counter()
+        began = self._loop_time.begin()
         mistake: Exception | None = None
         try:
             run()

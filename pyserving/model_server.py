@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,7 +16,9 @@ from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
-from pyserving.executors.executor import Executor, open_executor
+from pyserving.executors import custom_ops
+from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
+from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.http_status import error_response
@@ -28,24 +31,29 @@ from pyserving.lifecycle.policy import Policy, availability_preserving, resource
 from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.loop_time import LoopTime
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, Method, StreamMethod
 from pyserving.metrics import Metrics, RunCount
-from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
+from pyserving.request_log.log_files import Bounds
+from pyserving.request_log.request_logs import RequestLogs
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.ssl_config_file import SslConfigFile, open_tls
+from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1.server import HttpServer
 from pyserving.transports.http2 import Http2Server
+from pyserving.transports.tls import Tls
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -82,7 +90,9 @@ class ModelServer:
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
         self._has_http_open = False
+        self._core: ServerCore | None = None
         self._grpc: GrpcioServer | Http2Server | None = None
+        self._tls: Tls | None = None
         self._session_config = b""
         self._batching: config.Batching | None = None
         self._scheduler: SharedBatchScheduler | None = None
@@ -102,6 +112,8 @@ class ModelServer:
         self._session_config = config.session_config(settings)
         cpus = schedulable_cpus()
         self._batching = config.batching(settings, cpus)
+        if settings.ssl_config_file:
+            self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
         # Storage may keep threads for good: one each, as many as there are base paths within reason.
         scanning, scanning_remote = [
@@ -121,16 +133,21 @@ class ModelServer:
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
+            platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
         )
+        self._core = core
+        request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
+        core.config_applied.append(request_logs.apply)
         if self._has_http():
             await enter(self._http_server(core))
             self._has_http_open = True
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
+        await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
-        self._grpc = await enter(self._grpc_server(core, running))
+        self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -158,6 +175,13 @@ class ModelServer:
             closing.result()
         else:
             _log.warning("Leaving while a model is still at work: its last run or load did not end in time")
+
+    async def _bring_in_ops(self, loading: Workers) -> None:
+        """Before any model is loaded. What cannot be had ends the start: no model that needs it could be served."""
+        libraries = options.listed(self._settings.custom_op_libraries)
+        modules = options.listed(self._settings.import_modules)
+        if libraries or modules:
+            await loading.submit(custom_ops.bring_in, libraries, modules)
 
     # Waiting for models.
 
@@ -211,6 +235,7 @@ class ModelServer:
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
+            prefer_tflite_model=settings.prefer_tflite_model,
         )
         return SourceRouter(
             manager.set_aspired_versions,
@@ -242,16 +267,33 @@ class ModelServer:
         settings = self._settings
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
-    def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        make_servable = partial(self._servable, running, version.path)
-        return ServableLoader(version, self._open_executor, make_servable, self._warm_up())
+    async def _secured(self) -> Tls:
+        path, enter = self._settings.ssl_config_file, self._stack.enter_async_context
+        tls = open_tls(path)
+        await enter(SslConfigFile(path, tls, await enter(Workers("ssl", 1)), self._count_reload))
+        return tls
 
-    def _open_executor(self, path: str) -> Executor:
+    def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
+        assert self._core is not None, "versions are aspired of models that it was told of"
+        open_version = partial(self._open_executor, self._core.platform(version.id.name))
+        return ServableLoader(version, open_version, partial(self._servable, running, version.path), self._warm_up())
+
+    def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
+        settings = self._settings
+        if platform == PYTHON_PLATFORM:
+            return open_executor(platform, path)
+        if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
+            return open_executor(
+                "tflite",
+                path,
+                num_pools=settings.num_tflite_pools,
+                num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
+            )
         return open_executor(
-            TENSORFLOW_PLATFORM,
+            platform,
             path,
-            tags=options.saved_model_tags(self._settings),
+            tags=options.saved_model_tags(settings),
             session_config=self._session_config,
             looks_for_state=self._batching is not None,
         )
@@ -276,7 +318,7 @@ class ModelServer:
         self, direct: DirectSession, count: RunCount, path: str, servable_id: ServableId, executor: Executor
     ) -> Session:
         """In a loading thread."""
-        if self._batching is None or self._scheduler is None:
+        if self._batching is None or self._scheduler is None or not executor.may_be_batched:
             return direct
         queue = self._batching.queue or config.version_queue_options(path, _read_version_file)
         if queue is None:
@@ -302,7 +344,22 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer | Http2Server:
+    def _request_logs(self, writing: Workers) -> RequestLogs:
+        settings = self._settings
+        bounds = Bounds(
+            settings.request_log_max_file_bytes,
+            settings.request_log_max_file_seconds,
+            settings.request_log_max_total_bytes,
+        )
+        return RequestLogs(
+            writing,
+            self.metrics,
+            bounds,
+            saved_model_tags=options.saved_model_tags(settings),
+            max_queued_bytes=settings.request_log_max_queued_bytes,
+        )
+
+    def _grpc_server(self, core: ServerCore, running: Workers, request_logs: RequestLogs) -> GrpcioServer | Http2Server:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -311,6 +368,7 @@ class ModelServer:
             enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
             offload=running.submit,
+            observer=request_logs,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}
@@ -318,8 +376,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods())
-        transport = http2 if settings.grpc_transport == "http2" else GrpcioServer
+        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods(), door=self._door("gRPC"))
+        transport = http2 if settings.grpc_transport == "http2" else partial(GrpcioServer, tls=self._tls)
         return transport(
             methods,
             streams,
@@ -327,6 +385,19 @@ class ModelServer:
             admission=self._admission,
             channel_arguments=options.channel_arguments(settings),
         )
+
+    def _door(self, port: str) -> Door:
+        """Of the `gRPC` or the `HTTP` port."""
+        settings, metrics, tls = self._settings, self.metrics, self._tls
+        limit = options.connection_limit(settings, max_open_files())
+        refused, failed = metrics.rejected.labels("connections"), metrics.tls_handshake_failures.labels(port)
+        if tls is None or (port == "HTTP" and not settings.rest_api_ssl):
+            return Door(limit, on_refused=refused.increment)
+
+        def context() -> ssl.SSLContext:
+            return tls.credentials.h2 if port == "gRPC" else tls.credentials.http1
+
+        return Door(limit, context, on_refused=refused.increment, on_failed_handshake=failed.increment)
 
     def _new_admission(self) -> Admission:
         settings = self._settings
@@ -357,7 +428,12 @@ class ModelServer:
             handlers.append(monitoring.handler(self.metrics, path))
         handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
         return HttpServer(
-            handlers, "", settings.rest_api_port, error_response=error_response, admission=self._admission
+            handlers,
+            "",
+            settings.rest_api_port,
+            error_response=error_response,
+            admission=self._admission,
+            door=self._door("HTTP"),
         )
 
     # Watching.
@@ -379,6 +455,9 @@ class ModelServer:
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
+
+    def _count_reload(self, is_success: bool) -> None:
+        self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

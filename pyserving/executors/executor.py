@@ -15,11 +15,14 @@ import numpy as np
 from pyserving.signature import DataType, SignatureDef
 
 _log = logging.getLogger(__name__)
+TFLITE_MODEL_FILE = "model.tflite"
 _SLOW_IMPORT_SECONDS = 0.1
 """Less is an import that somebody else has made already."""
 
 PLATFORMS = {
     "tensorflow": "pyserving.executors.tf_session:open_saved_model",
+    "python": "pyserving.executors.python_model:open_python_model",
+    "tflite": "pyserving.executors.tflite:open_tflite",
 }
 """Import strings, so that a framework is imported by the first load and not before."""
 
@@ -64,6 +67,10 @@ class Executor(Protocol):
     @property
     def signature_def_map(self) -> bytes:
         """A serialized tensorflow.serving.SignatureDefMap with every signature as the model has it."""
+
+    @property
+    def may_be_batched(self) -> bool:
+        """Whether requests may be run together. An executor that divides them itself has nothing to gain by it."""
 
     @property
     def may_change(self) -> bool:

@@ -87,6 +87,8 @@ def open_saved_model(
 class TfSessionExecutor:
     """One loaded MetaGraph. Requests change its variables, if its graph does so, until it is closed."""
 
+    may_be_batched = True
+
     def __init__(self, session: Session) -> None:
         self.signature_defs: Mapping[str, SignatureDef] = saved_model.signature_defs(session.meta_graph)
         self.signature_def_map: bytes = saved_model.signature_def_map(session.meta_graph)

@@ -35,6 +35,7 @@ class RowExecutor:
 
     signature_defs: Mapping[str, SignatureDef] = SIGNATURES
     signature_def_map = b""
+    may_be_batched = True
     may_change = False
 
     def __init__(self) -> None:

@@ -27,12 +27,14 @@ class Connection(asyncio.Protocol):
         answer: Callable[[HttpRequest], Awaitable[HttpResponse]],
         limits: Limits,
         date: Callable[[], str],
-        open_connections: set[Connection],
+        on_open: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
     ) -> None:
         self._answer = answer
         self._limits = limits
         self._date = date
-        self._open_connections = open_connections
+        self._on_open = on_open
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._reader = RequestReader(limits)
@@ -61,11 +63,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._open_connections.add(self)
+        self._on_open(self)
         self._be_patient()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._open_connections.discard(self)
+        self._on_lost(self)
         self.closed.set_result(None)
         self._leaving = True
         self._waiting.clear()
@@ -83,7 +85,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """True keeps our side open: a client may say that it has asked everything, and still wait for answers."""
         self._client_is_done = True
-        return self._task is not None
+        return self._task is not None and self._transport.can_write_eof()  # TLS ends both ways at once
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -155,9 +157,10 @@ class Connection(asyncio.Protocol):
         self._leaving = True
         self._task = None
         self._unsent_bytes = self._transport.get_write_buffer_size()
-        if linger_seconds and not self._client_is_done and self._transport.can_write_eof():
+        if linger_seconds and not self._client_is_done:
             self._transport.resume_reading()
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # not over TLS
+                self._transport.write_eof()
             self._set_deadline(self._loop.time() + linger_seconds)
         else:
             self._transport.close()

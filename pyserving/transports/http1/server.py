@@ -13,6 +13,7 @@ from types import TracebackType
 
 from pyserving.errors import FailedPrecondition, Internal, ServingError
 from pyserving.messages import HttpHandler, HttpRequest, HttpResponse
+from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
@@ -39,6 +40,7 @@ class HttpServer:
         error_response: Callable[[ServingError], HttpResponse],
         admission: Admission,
         limits: Limits | None = None,
+        door: Door = OPEN_DOOR,
     ) -> None:
         """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose."""
         self.port = port
@@ -47,6 +49,7 @@ class HttpServer:
         self._error_response = error_response
         self._admission = admission
         self._limits = limits or Limits()
+        self._door = door
         self.connections: set[Connection] = set()
         """Those that are open."""
         self._date = ""
@@ -60,7 +63,9 @@ class HttpServer:
             where = f"{self._host or 'localhost'}:{self.port}"
             raise FailedPrecondition(f"Failed to start HTTP Server at {where}: {error.strerror}") from error
         self.port = listener.getsockname()[1]
-        self._server = await asyncio.get_running_loop().create_server(self._connect, sock=listener, backlog=_BACKLOG)
+        patience = self._limits.handshake_timeout_seconds
+        self._acceptor = Acceptor("HTTP", self._connect, self.connections, self._door, patience)
+        self._acceptor.open([listener])
         return self
 
     async def __aexit__(
@@ -70,10 +75,11 @@ class HttpServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody, answer what has begun to come in, close idle connections; cut off the rest after the grace."""
-        self._server.close()
+        self._acceptor.close()
         for connection in self.connections:
             connection.drain()
         await self._all_closed(grace_seconds)
+        await self._acceptor.abandon_handshakes()
         for connection in self.connections:
             connection.abort()
         await self._all_closed(None)
@@ -83,7 +89,11 @@ class HttpServer:
             await asyncio.wait([connection.closed for connection in self.connections], timeout=timeout)
 
     def _connect(self) -> Connection:
-        return Connection(self._answer, self._limits, self._now, self.connections)
+        return Connection(self._answer, self._limits, self._now, self._opened, self.connections.discard)
+
+    def _opened(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self._acceptor.has_opened(connection)
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
         try:

@@ -14,6 +14,8 @@ from pyserving.transports.http2.service import Service
 
 _log = logging.getLogger(__name__)
 _MAX_CONTINUATIONS = 64
+_MAX_SETTINGS = 64
+"""In one frame. There are about ten of them, and each may change every stream's window."""
 _HIGH_WATER_BYTES = 1 << 20
 
 
@@ -33,6 +35,8 @@ class Wire(asyncio.BufferedProtocol):
         self, service: Service, receive: ReceiveBuffer, open_wires: set[Wire], on_open: Callable[[Wire], None]
     ) -> None:
         self.connection: Connection
+        self._most_at_once = 0
+        """Bytes of a DATA frame that may come at the very beginning of a stream."""
         self._service = service
         self._receive = receive
         self._open_wires = open_wires
@@ -51,12 +55,20 @@ class Wire(asyncio.BufferedProtocol):
     def is_mid_frame(self) -> bool:
         return bool(self._leftover or self._data_left or self._padding_left or self._block)
 
+    @property
+    def is_agreed(self) -> bool:
+        """A client that comes by TLS has asked for HTTP/2 there, as it must (RFC 9113, 3.2)."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls is None or tls.selected_alpn_protocol() == "h2"
+
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self.connection = Connection(self._transport, self._service, self._lost)
+        limits = self.connection.limits
+        self._most_at_once = min(limits.max_frame, limits.stream_window)
         self._open_wires.add(self)
         self._on_open(self)
 
@@ -117,8 +129,10 @@ class Wire(asyncio.BufferedProtocol):
         while True:
             if self._data_left or self._padding_left:
                 i = self._go_on_with_data(i, end)
-            if end - i < frames.HEAD_BYTES or connection.departure.is_leaving:
+            if end - i < frames.HEAD_BYTES:
                 return i
+            if connection.departure.is_leaving:
+                return end  # nothing that it says matters any more
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(buffer, i)
             size = high << 8 | low
             stream_id &= frames.MAX_STREAM_ID
@@ -128,8 +142,11 @@ class Wire(asyncio.BufferedProtocol):
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
             start = i + frames.HEAD_BYTES
             if kind == frames.DATA:
-                if flags & frames.PADDED and end == start:
-                    return i  # the length of the padding has not come
+                if flags & frames.PADDED:
+                    if size == 0:
+                        raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "padded DATA without a padding length")
+                    if end == start:
+                        return i  # the length of the padding has not come
                 i = self._begin_data(flags, stream_id, start, size)
                 if self._data_left <= end - i and not self._padding_left:  # as nearly always, the frame is complete
                     stop = i + self._data_left
@@ -158,10 +175,12 @@ class Wire(asyncio.BufferedProtocol):
         if start > end:
             return None
         high, low, kind, flags, data_stream = frames.HEAD.unpack_from(self._receive.bytes, i)
-        stop: int = start + (high << 8 | low)
-        if kind != frames.DATA or flags != frames.END_STREAM or data_stream != stream_id or stop > end:
+        size: int = high << 8 | low
+        if kind != frames.DATA or flags != frames.END_STREAM or data_stream != stream_id or start + size > end:
             return None
-        return self._receive.view[start:stop]
+        if size > self._most_at_once:
+            return None  # more than a peer may send: to be refused as such
+        return self._receive.view[start : start + size]
 
     def _read_preface(self, end: int) -> int:
         came = bytes(self._receive.view[: min(end, len(frames.PREFACE))])
@@ -258,6 +277,7 @@ class Wire(asyncio.BufferedProtocol):
         elif kind == frames.PING:
             if len(payload) != 8:
                 raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a PING without its 8 bytes")
+            connection.on_idle_frame()
             (connection.on_pong if flags & frames.ACK else connection.on_ping)(payload)
         elif kind == frames.PRIORITY:
             connection.on_idle_frame()
@@ -267,18 +287,24 @@ class Wire(asyncio.BufferedProtocol):
             self._on_continuation(flags, payload)
         elif kind == frames.PUSH_PROMISE:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
-        elif len(payload) < 8:  # GOAWAY: it will close when it has its answers
-            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY too short")
+        else:  # GOAWAY: it will close when it has its answers
+            connection.on_idle_frame()
+            if len(payload) < 8:
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY too short")
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
         if not flags & frames.ACK:
-            self.connection.on_settings(list(frames.read_settings(payload)))
+            settings = list(frames.read_settings(payload))
+            if len(settings) > _MAX_SETTINGS:
+                raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, f"{len(settings)} settings in one frame")
+            self.connection.on_settings(settings)
         elif payload:
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that acknowledge and say something")
         else:
             self._check_greeted()
+            self.connection.on_idle_frame()
 
 
 class _Block:
