@@ -420,7 +420,8 @@ class _Lane:
     def give_up(self, request: _Request, reason: str) -> None:
         """Nobody waits for it any more: what has not begun of it never begins."""
         request._settle()
-        if self._queue.drop(request):
+        late_at = request.deadline if reason == counts.DEADLINE else None
+        if self._queue.drop(request, late_at):
             self._counts.dropped(reason)
             self._counts.depth(self._queue.depth)
         for flight in self._flights.get(request, ()):

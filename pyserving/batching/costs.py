@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from statistics import median
+from statistics import mean, median
 
 
 class RunCosts:
@@ -17,6 +17,8 @@ class RunCosts:
     WINDOW = 8
     LEAST_SAMPLES = 3
     """Of a class, before its size is judged."""
+    PRESSED_SECONDS = 1.0
+    """That a missed deadline is taken for a sign of too much work."""
     MOST_TRIES = 6
     """Of a class that is not known: requests may be of sizes that never make a batch of it."""
     LEAST_GAIN = 0.05
@@ -27,38 +29,63 @@ class RunCosts:
     def __init__(self) -> None:
         self._runs: dict[int, deque[tuple[int, float]]] = {}
         """Class to rows and seconds of its latest runs."""
-        self._medians: dict[int, float] = {}
+        self._points: dict[int, tuple[float, float]] = {}
+        """Class to the mean of its rows and the median of its seconds."""
+        self._per_row: dict[int, float] = {}
         """Class to seconds a row, where enough is known."""
+        self._strays = deque[float](maxlen=2 * self.WINDOW)
+        """How many times as long as was to be expected the latest runs took."""
+        self._estimates: dict[int, float] = {}
+        """Those asked for since the last run."""
         self._tries: dict[int, int] = {}
         """Class to the times it was chosen in order to get to know it."""
         self._choices = 0
+        self._pressed_until = float("-inf")
+
+    def missed_deadline(self, now: float) -> None:
+        """A request was dropped that waited for such a run, at `now` in seconds."""
+        self._pressed_until = now + self.PRESSED_SECONDS
+
+    def is_pressed(self, now: float) -> bool:
+        """Whether more came than could be done, just now."""
+        return now < self._pressed_until
 
     def record(self, rows: int, seconds: float) -> None:
         """A run of `rows` took so long."""
+        self._estimates.clear()
+        if self._points:
+            self._strays.append(seconds / self._usual(rows))
         size = _size_class(rows)
         runs = self._runs.setdefault(size, deque(maxlen=self.WINDOW))
         runs.append((rows, seconds))
+        self._points[size] = mean(rows for rows, _ in runs), median(seconds for _, seconds in runs)
         if len(runs) >= self.LEAST_SAMPLES:
-            self._medians[size] = median(seconds / rows for rows, seconds in runs)
+            self._per_row[size] = median(seconds / rows for rows, seconds in runs)
 
     def estimate(self, rows: int) -> float:
         """Seconds that a run of `rows` will hardly exceed; 0 where nothing is known.
 
         The worst of the latest runs is left out: once in a while something else takes the time.
         """
-        known = self._runs.get(_size_class(rows)) or self._nearest(rows)
-        if not known:
+        if not self._points:
             return 0.0
-        seconds = sorted(seconds * max(1.0, rows / run) for run, seconds in known)
-        return seconds[-2] if len(seconds) > self.LEAST_SAMPLES else seconds[-1]
+        if rows not in self._estimates:
+            strays = sorted(self._strays)[:-1]
+            self._estimates[rows] = self._usual(rows) * max(1.0, strays[-1] if strays else 1.0)
+        return self._estimates[rows]
 
-    def _nearest(self, rows: int) -> deque[tuple[int, float]] | None:
-        """Runs of the next smaller class that is known, or else of the next larger one."""
-        smaller = [size for size in self._runs if size < rows]
-        larger = [size for size in self._runs if size >= rows]
-        if smaller:
-            return self._runs[max(smaller)]
-        return self._runs[min(larger)] if larger else None
+    def _usual(self, rows: int) -> float:
+        """On the line from the next smaller known size to the next larger; beyond the largest, in proportion."""
+        points = sorted(self._points.values())
+        below = [point for point in points if point[0] <= rows]
+        above = [point for point in points if point[0] > rows]
+        if not below:
+            return above[0][1]
+        start, start_seconds = below[-1]
+        if not above:
+            return start_seconds * max(1.0, rows / start)
+        end, end_seconds = above[0]
+        return start_seconds + (end_seconds - start_seconds) * (rows - start) / (end - start)
 
     def best_size(self, rows: int, threads: int = 1, run_size: Callable[[int], int] = int) -> int:
         """How many of `rows` to run next, so that all of them are done soonest in so many threads.
@@ -72,7 +99,7 @@ class RunCosts:
         candidates = []
         for size in _candidates(rows, threads):
             size_class = _size_class(run_size(size))
-            if size_class in self._medians:
+            if size_class in self._per_row:
                 candidates.append(size)
             elif self._tries.get(size_class, 0) < self.MOST_TRIES:
                 self._tries[size_class] = self._tries.get(size_class, 0) + 1
@@ -85,7 +112,7 @@ class RunCosts:
         for size in candidates:
             run = run_size(size)
             rounds = _divided_up(_divided_up(rows, size), threads)
-            seconds = rounds * run * self._medians[_size_class(run)]
+            seconds = rounds * run * self._per_row[_size_class(run)]
             if seconds < least:
                 best, least = size, seconds * (1 - self.LEAST_GAIN)
         return best

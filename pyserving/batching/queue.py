@@ -63,7 +63,7 @@ class Batch(Generic[T]):
 class _Lane(Generic[T]):
     """Tasks of one variety that wait, in the order in which they came."""
 
-    __slots__ = ("costs", "earliest", "is_pressed", "rows", "tasks")
+    __slots__ = ("costs", "earliest", "rows", "tasks")
 
     def __init__(self, costs: RunCosts) -> None:
         self.tasks: dict[T, None] = {}
@@ -71,8 +71,6 @@ class _Lane(Generic[T]):
         self.costs = costs
         self.earliest = _NEVER
         """No deadline of theirs comes before."""
-        self.is_pressed = False
-        """Deadlines were missed since it was last empty: more comes than can be done."""
 
 
 class BatchQueue(Generic[T]):
@@ -114,11 +112,13 @@ class BatchQueue(Generic[T]):
         self.rows += task.size
         self.depth += 1
 
-    def drop(self, task: T) -> bool:
-        """Forget a task whose caller has gone; False when nothing of it waits here."""
+    def drop(self, task: T, late_at: float | None = None) -> bool:
+        """Forget a task whose caller has gone, at `late_at` because it was too late; False when nothing of it waits."""
         lane = self._lanes.get(task.variety)
         if lane is None or task not in lane.tasks:
             return False
+        if late_at is not None:
+            lane.costs.missed_deadline(late_at)
         self._remove(lane, task)
         return True
 
@@ -196,14 +196,16 @@ class BatchQueue(Generic[T]):
         limit = self._limit(lane, threads)
         if lane.rows <= limit and now + self._needed(lane, lane.rows) < lane.earliest:
             return self._all(lane)
-        if lane.is_pressed:
+        if lane.costs.is_pressed(now):
             limit = self._relieve(lane, now, limit)
         pieces, expired, too_late = self._fill(lane, now, limit)
-        self._expire(lane, expired)
+        self._expire(lane, expired, now)
         if pieces:
-            self._expire(lane, too_late)
-        else:  # nobody can be in time, by what was measured last; so there is time to measure again
-            pieces = self._pieces(lane.tasks, limit)
+            self._expire(lane, too_late, now)
+        elif too_late:  # by what was measured last: who has most time measures again
+            most_patient = max(too_late, key=_deadline)
+            size = self._fitting(most_patient, max(limit, most_patient.left))
+            pieces = [Piece(most_patient, most_patient.taken, min(size, self._options.max_execution_batch_size))]
         return self._taken(lane, pieces) if pieces else None
 
     def _all(self, lane: _Lane[T]) -> Batch[T]:
@@ -225,9 +227,9 @@ class BatchQueue(Generic[T]):
         # Whole tasks have to fit; the first one's size is no matter of choice.
         return max(best, 1 if options.enable_large_batch_splitting else _oldest(lane).left)
 
-    def _expire(self, lane: _Lane[T], tasks: Iterable[T]) -> None:
+    def _expire(self, lane: _Lane[T], tasks: Iterable[T], now: float) -> None:
         for task in tasks:
-            lane.is_pressed = True
+            lane.costs.missed_deadline(now)
             self._remove(lane, task)
             self._on_expired(task)
 
@@ -237,9 +239,9 @@ class BatchQueue(Generic[T]):
             needed = self._needed(lane, limit)
             hasty = [task for task in lane.tasks if task.deadline is not None and now + needed > task.deadline]
             if lane.rows - sum(task.left for task in hasty) >= limit:
-                self._expire(lane, hasty)
+                self._expire(lane, hasty, now)
                 return limit
-            limit //= 2
+            limit = limit * 3 // 4
         return max(limit, 1 if self._options.enable_large_batch_splitting else _oldest(lane).left)
 
     def _fill(self, lane: _Lane[T], now: float, limit: int) -> tuple[list[Piece[T]], list[T], list[T]]:
@@ -269,17 +271,6 @@ class BatchQueue(Generic[T]):
     def _needed(self, lane: _Lane[T], rows: int) -> float:
         return lane.costs.estimate(self._options.run_size(rows)) * self.SLACK_FACTOR
 
-    def _pieces(self, tasks: Iterable[T], limit: int) -> list[Piece[T]]:
-        pieces: list[Piece[T]] = []
-        rows = 0
-        for task in tasks:
-            size = self._fitting(task, limit - rows)
-            if not size:
-                break
-            pieces.append(Piece(task, task.taken, size))
-            rows += size
-        return pieces
-
     def _fitting(self, task: T, room: int) -> int:
         """Rows of a task that go into what is left of a batch."""
         if self._options.enable_large_batch_splitting:
@@ -303,6 +294,10 @@ class BatchQueue(Generic[T]):
         self.depth -= 1
         if not lane.tasks:
             self._lanes.pop(task.variety, None)
+
+
+def _deadline(task: BatchTask) -> float:
+    return _NEVER if task.deadline is None else task.deadline
 
 
 def _oldest(lane: _Lane[T]) -> T:
