@@ -335,8 +335,8 @@ class _Lane:
         """Batches in threads, by the requests in them."""
         self._untimed: list[_Request] = []
         """Came in this turn of the loop, and have no timer for their deadline yet."""
-        self._in_threads = 0
-        """Batches of this queue."""
+        self._in_threads = self._rows_in_threads = 0
+        """Batches of this queue, and their rows."""
         self._is_turn_ending = False
         self._refusals = 0
         """Batches in a row that failed although none of their requests did by itself."""
@@ -441,7 +441,7 @@ class _Lane:
         return self._queue.due()
 
     def take(self, now: float, threads: int) -> _Flight | None:
-        batch = self._queue.take(now, threads + self._in_threads)
+        batch = self._queue.take(now, threads + self._in_threads, self._rows_in_threads)
         if batch is None:
             return None
         choice = self._choice(self._options.run_size(batch.size))
@@ -451,6 +451,7 @@ class _Lane:
         handle = batch.pieces[0].task.handle
         flight.held = handle.copy() if handle is not None else None
         self._in_threads += 1
+        self._rows_in_threads += batch.size
         self._counts.depth(self._queue.depth)
         return flight
 
@@ -481,6 +482,7 @@ class _Lane:
     def landed(self, flight: _Flight, error: BaseException | None) -> None:
         """A thread's batch: everybody in it is answered in this one turn."""
         self._in_threads -= 1
+        self._rows_in_threads -= flight.batch.size
         for piece in flight.batch.pieces:
             flights = self._flights[piece.task]
             flights.discard(flight)

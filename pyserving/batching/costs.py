@@ -87,45 +87,45 @@ class RunCosts:
         end, end_seconds = above[0]
         return start_seconds + (end_seconds - start_seconds) * (rows - start) / (end - start)
 
-    def best_size(self, rows: int, threads: int = 1, run_size: Callable[[int], int] = int) -> int:
-        """How many of `rows` to run next, so that all of them are done soonest in so many threads.
+    def best_size(self, rows: int, threads: int = 1, running: int = 0, run_size: Callable[[int], int] = int) -> int:
+        """How many of `rows` to run next, so that most is done in so many threads, which run `running` rows now.
 
-        All at once, unless smaller batches have been found to be better; each size that is not known well enough is
-        tried. `run_size(rows)`: the rows of the run that takes them up.
+        A fair share for each thread, unless one run of all of them has been found to do more, or smaller runs; each
+        size that is not known well enough is tried. `run_size(rows)`: the rows of the run that takes them up.
         """
         if rows == 1:
             return 1
         self._choices += 1
-        candidates = []
-        for size in _candidates(rows, threads):
+        share = min(rows, _divided_up(rows + running, threads))
+        known = []
+        for size in _candidates(rows, share):
             size_class = _size_class(run_size(size))
             if size_class in self._per_row:
-                candidates.append(size)
+                known.append(size)
             elif self._tries.get(size_class, 0) < self.MOST_TRIES:
                 self._tries[size_class] = self._tries.get(size_class, 0) + 1
                 return size
-        if not candidates:
-            return rows
+        if not known:
+            return share
         if self._choices % self.CHOICES_BETWEEN_TRIALS == 0:
-            return candidates[self._choices // self.CHOICES_BETWEEN_TRIALS % len(candidates)]
-        best, least = rows, float("inf")
-        for size in candidates:
+            return known[self._choices // self.CHOICES_BETWEEN_TRIALS % len(known)]
+        best, least = share, float("inf")
+        for size in known:
             run = run_size(size)
-            rounds = _divided_up(_divided_up(rows, size), threads)
-            seconds = rounds * run * self._per_row[_size_class(run)]
+            # All at once keeps one thread busy, and leaves nothing for the others.
+            seconds = run * self._per_row[_size_class(run)] / size * (threads if size > share else 1)
             if seconds < least:
                 best, least = size, seconds * (1 - self.LEAST_GAIN)
         return best
 
 
-def _candidates(rows: int, threads: int) -> Iterator[int]:
-    """All, an equal part for each thread, and the powers of two below; from large to small."""
+def _candidates(rows: int, share: int) -> Iterator[int]:
+    """All, the share of a thread, and the powers of two below; from large to small."""
     yield rows
-    share = _divided_up(rows, threads)
-    size = _size_class(rows) // 2
+    if share < rows:
+        yield share
+    size = _size_class(share) // 2
     while size:
-        if size < share < min(rows, 2 * size):
-            yield share
         yield size
         size //= 2
 

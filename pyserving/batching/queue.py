@@ -122,16 +122,16 @@ class BatchQueue(Generic[T]):
         self._remove(lane, task)
         return True
 
-    def take(self, now: float, threads: int = 1) -> Batch[T] | None:
+    def take(self, now: float, threads: int = 1, running: int = 0) -> Batch[T] | None:
         """The next batch that may run, without those tasks that it would not serve any more; None: there is none.
 
-        So many `threads` may run batches of this queue.
+        So many `threads` may run batches of this queue; they run so many rows of it now.
         """
         timeout = self._options.batch_timeout_seconds
         for variety, lane in list(self._lanes.items()) if timeout else self._in_turn():
             if timeout and not self._is_ready(lane, now):
                 continue
-            batch = self._form(lane, now, threads)
+            batch = self._form(lane, now, threads, running)
             if variety in self._lanes:
                 self._lanes[variety] = self._lanes.pop(variety)
             if batch is not None:
@@ -192,8 +192,8 @@ class BatchQueue(Generic[T]):
             return True
         return now >= _oldest(lane).enqueued_at + self._options.batch_timeout_seconds
 
-    def _form(self, lane: _Lane[T], now: float, threads: int) -> Batch[T] | None:
-        limit = self._limit(lane, threads)
+    def _form(self, lane: _Lane[T], now: float, threads: int, running: int) -> Batch[T] | None:
+        limit = self._limit(lane, threads, running)
         if lane.rows <= limit and now + self._needed(lane, lane.rows) < lane.earliest:
             return self._all(lane)
         if lane.costs.is_pressed(now):
@@ -217,13 +217,13 @@ class BatchQueue(Generic[T]):
         del self._lanes[pieces[0].task.variety]
         return Batch(pieces, lane.rows)
 
-    def _limit(self, lane: _Lane[T], threads: int) -> int:
+    def _limit(self, lane: _Lane[T], threads: int, running: int) -> int:
         """Rows of the next batch, as far as there are as many."""
         options = self._options
         if options.batch_timeout_micros:
             return options.max_execution_batch_size
         most = min(lane.rows, options.max_execution_batch_size)
-        best = lane.costs.best_size(most, threads, options.run_size)
+        best = lane.costs.best_size(most, threads, running, options.run_size)
         # Whole tasks have to fit; the first one's size is no matter of choice.
         return max(best, 1 if options.enable_large_batch_splitting else _oldest(lane).left)
 

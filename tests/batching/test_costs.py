@@ -44,6 +44,19 @@ def test_rows_are_divided_among_threads_where_that_is_done_soonest():
     assert costs.best_size(6, threads=2) == 3
 
 
+def test_all_run_in_one_thread_where_that_does_more_than_all_threads_do_apart():
+    costs = learnt((1, 0.1), (2, 0.1), (3, 0.1), (6, 0.25))
+    assert costs.best_size(6, threads=2) == 3
+    costs = learnt((1, 0.1), (2, 0.1), (4, 0.1), (8, 0.09))
+    assert costs.best_size(8, threads=2) == 8
+
+
+def test_share_counts_what_runs_already():
+    costs = learnt((1, 0.1), (2, 0.15), (4, 0.25), (8, 0.45), (16, 0.9))
+    assert costs.best_size(8, threads=2, running=8) == 8
+    assert costs.best_size(15, threads=2, running=1) == 8
+
+
 def test_size_is_that_of_the_run():
     costs = learnt((4, 0.1), (8, 0.9))
     assert costs.best_size(5, run_size=lambda rows: 4 if rows <= 4 else 8) in (4, 2, 1)

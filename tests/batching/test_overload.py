@@ -29,6 +29,8 @@ class Device:
         self._events: list[tuple[float, int, str, Any]] = []
         self._order = count()
         self._free = THREADS
+        self._running = 0
+        """Rows."""
         self.in_time = 0
 
     def _at(self, when: float, what: str, whom: Any = None) -> None:
@@ -59,14 +61,16 @@ class Device:
             self._at(task.deadline, "expire", task)
 
     def _start(self, now: float) -> None:
-        while self._free and (batch := self._queue.take(now, THREADS)) is not None:
+        while self._free and (batch := self._queue.take(now, THREADS, self._running)) is not None:
             self._free -= 1
+            self._running += batch.size
             took = self._cost(batch.size) * (1 + self._noise * self._random.random())
             self._at(now + took, "land", (batch, took))
 
     def _land(self, now: float, landed: tuple[Batch[BatchTask], float], comes_again: bool) -> None:
         batch, took = landed
         self._free += 1
+        self._running -= batch.size
         self._queue.record("a", batch.size, took)
         for piece in batch.pieces:
             self.in_time += piece.task.deadline is None or now <= piece.task.deadline
