@@ -85,7 +85,8 @@ def test_outputs_of_several_tensors_are_split_alike():
         (np.float32(1), "Batched output tensor has 0 dimensions"),
         (
             np.zeros(2),
-            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input tensors",
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
+            "tensors",
         ),
     ],
 )
