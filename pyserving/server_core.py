@@ -72,6 +72,7 @@ class ServerCore:
         )
         self.generation = 0
         """Another number whenever a spec may mean another version than it did."""
+        monitor.keep_while(manager.is_aspired)  # or nobody could tell a version that has failed from one to come
         manager.serving_map_changed.append(self._labels.apply)
         manager.serving_map_changed.append(self._begin_generation)
 

@@ -62,7 +62,8 @@ class FakeSource:
 class Bench:
     """A core over a real manager, real workers and fake models."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, retries: LoadRetries = LoadRetries(1, 10**12), **options: Any) -> None:
+        self._retries = retries
         self._options = options
         self.monitor = ServableStateMonitor()
         self.broken: dict[ServableId, ServingError] = {}
@@ -73,7 +74,7 @@ class Bench:
         self._workers = [await Workers(name, 2).__aenter__() for name in ("load", "unload", "run")]
         loading, unloading, self._running = self._workers
         self.manager = AspiredVersionsManager(
-            self._loader, loading, unloading, self.monitor.publish, retries=LoadRetries(1, 10**12)
+            self._loader, loading, unloading, self.monitor.publish, retries=self._retries
         )
         await self.manager.__aenter__()
         self.source = FakeSource(self.manager.set_aspired_versions)
@@ -169,6 +170,17 @@ async def test_a_reload_waits_for_new_models_and_names_what_failed(bench: Bench)
         "Models: m available, bad failed, missing empty"
     )
     assert await bench.predict() == 1
+
+
+async def test_a_reload_ends_however_many_versions_have_failed_for_good() -> None:
+    async with Bench(retries=LoadRetries(0)) as bench:
+        bench.source.storage = {"m": list(range(1, 16))}
+        bench.broken = {ServableId("m", number): NotFound("no graph") for number in range(1, 16)}
+        deadline = asyncio.get_running_loop().time() + 60
+        for _ in range(2):
+            with pytest.raises(Unknown, match="name: m version: 15} due to error: NOT_FOUND: no graph"):
+                await bench.core.reload_config(config("m"), deadline=deadline)
+        assert len(bench.core.model_status(ModelSpec("m"))) == 15
 
 
 async def test_the_same_list_sent_again_tries_again(bench: Bench) -> None:

@@ -142,6 +142,10 @@ class AspiredVersionsManager:
         """The versions that requests can reach now, smallest first."""
         return sorted(r.version for r in self._serving if r.name == name and r.version is not None)
 
+    def is_aspired(self, id: ServableId) -> bool:
+        """Whether a version is wished for now."""
+        return id.version in self._aspired.get(id.name, {})
+
     def aspired_versions(self, name: str) -> list[int]:
         """The versions of a model that are wished for now, smallest first."""
         return sorted(self._aspired.get(name, {}))
