@@ -135,6 +135,7 @@ async def test_a_file_that_comes_back_counts_again_and_is_missed_again(
         write(path, listing("m"))
         await file.look()
         assert bench.core.model_names == ["m"]
+        await file._reloading  # type: ignore[misc]
 
 
 async def test_what_becomes_of_a_changed_file_is_logged(
