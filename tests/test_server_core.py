@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ class Bench:
         self._options = options
         self.monitor = ServableStateMonitor()
         self.broken: dict[ServableId, ServingError] = {}
-        self.gates: dict[ServableId, Any] = {}
+        self.gates: dict[ServableId, threading.Event] = {}
+        """Loads of these wait for them."""
         self.executors: dict[ServableId, FakeExecutor] = {}
 
     async def __aenter__(self) -> Bench:
@@ -91,6 +93,8 @@ class Bench:
 
         class Loader:
             def load(self) -> Servable:
+                if aspired.id in bench.gates:
+                    bench.gates[aspired.id].wait()
                 if aspired.id in bench.broken:
                     raise bench.broken[aspired.id]
                 executor = bench.executors[aspired.id] = FakeExecutor()
@@ -192,6 +196,24 @@ async def test_the_same_list_sent_again_tries_again(bench: Bench) -> None:
     del bench.broken[ServableId("bad", 3)]
     await bench.core.reload_config(config("bad"))
     assert await bench.predict(name="bad") == 3
+
+
+async def test_sent_again_it_waits_for_the_attempt_that_runs() -> None:
+    async with Bench(retries=LoadRetries(1, -1)) as bench:
+        bad, gate = ServableId("bad", 3), threading.Event()
+        bench.source.storage = {"bad": [3]}
+        bench.broken[bad] = NotFound("no graph")
+        bench.monitor.subscribe(lambda state: bench.gates.update({bad: gate} if state.health else {}))
+        with pytest.raises(Unknown):
+            await bench.core.reload_config(config("bad"))
+        again = asyncio.create_task(bench.core.reload_config(config("bad")))
+        in_time = asyncio.get_running_loop().time() + 30
+        assert await bench.monitor.wait_until(lambda: bench.monitor.versions("bad")[0].health is None, in_time)
+        assert not again.done()
+        del bench.broken[bad]
+        gate.set()
+        await again
+        assert await bench.predict(name="bad") == 3
 
 
 async def test_a_refused_config_changes_nothing(bench: Bench) -> None:
