@@ -35,6 +35,9 @@ from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableI
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1000
 """A call's message is cut at 1024 bytes; what it must not lose is how each model stands."""
+_MOST_TELLING_SECONDS = 1.0
+"""A tenth of a reload's time, and no more than this, is left for its client to hear how far it came: at the deadline
+nobody listens any more."""
 
 
 class Source(Protocol):
@@ -199,7 +202,8 @@ class ServerCore:
         return await self._settled(list(self._models), deadline, is_strict)
 
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
-        """Make `config` the wish, try afresh what has failed, and wait as `came_true` does."""
+        """Make `config` the wish, try afresh what has failed, and wait as `came_true` does: not quite to `deadline`."""
+        deadline = _in_time_to_tell(deadline)
         self.apply_config(config)
         names = [model.name for model in config.model_config_list.config]
         with suppress(asyncio.TimeoutError):  # told below
@@ -218,7 +222,8 @@ class ServerCore:
         """
         outcomes = await self._settled_outcomes([model.name for model in config.model_config_list.config], deadline)
         if failed := [outcome for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]:
-            raise Unknown(_failure(failed, outcomes))
+            without_reasons = [replace(outcome, error=None) for outcome in failed]
+            raise Unknown(_message(failure_text(failed, "model"), failure_text(without_reasons, "model"), outcomes))
         for error in self.label_errors(config):
             raise error
         _log.info("Finished adding/updating models")
@@ -228,11 +233,21 @@ class ServerCore:
             is_settled = await self._settled(names, deadline, is_strict=False)
             outcomes = [self._outcome(name) for name in names]
             if not is_settled:
-                report = _report(outcomes)
-                raise DeadlineExceeded(f"The deadline passed before every model was available. {report}")
+                sentence = f"The deadline passed before {self._missing(outcomes)}."
+                raise DeadlineExceeded(_message(sentence, sentence, outcomes))
             # What was seen in passing may be over by now: a failure, say, of a path that is another since.
             if all(outcome.is_settled for outcome in outcomes):
                 return outcomes
+
+    def _missing(self, outcomes: Sequence[Outcome]) -> str:
+        """What is waited for yet."""
+        if not all(outcome.is_settled for outcome in outcomes):
+            return "every model was available"
+        names = [outcome.name for outcome in outcomes]
+        for name, label, version in self._labels.waiting():
+            if name in names and self._is_coming(ServableId(name, version)):
+                return f"version {version} of model {name}, which is to have the label {label}, was available"
+        return "every base path was looked at"
 
     def label_errors(self, config: ModelServerConfig) -> Iterator[FailedPrecondition]:
         """One for each label of `config` that does not answer with its version, and was given no other since."""
@@ -282,18 +297,37 @@ def _is_settled(outcome: Outcome, is_strict: bool) -> bool:
     return outcome.fate is Fate.AVAILABLE or (outcome.fate is Fate.FAILED and not outcome.has_retries_left)
 
 
-def _failure(failed: Sequence[Outcome], outcomes: Sequence[Outcome]) -> str:
-    """The sentence that a reload fails with. Where a call's message has no room for every reason, the log has."""
-    text = f"{failure_text(failed, 'model')} {_report(outcomes)}"
-    if len(text) <= _LONGEST_MESSAGE:
-        return text
-    _log.warning("%s", text)
-    return f"{failure_text([replace(outcome, error=None) for outcome in failed], 'model')} {_report(outcomes)}"
+def _message(sentence: str, short_sentence: str, outcomes: Sequence[Outcome]) -> str:
+    """What a reload fails with. Where a call's message has no room for all of it, the log has it."""
+    whole = f"{sentence} {_report(outcomes)}"
+    if _has_room(whole):
+        return whole
+    _log.warning("%s", whole)
+    shorter = f"{short_sentence} {_report(outcomes)}"
+    return shorter if _has_room(shorter) else f"{short_sentence} {_short_report(outcomes)}"
+
+
+def _has_room(text: str) -> bool:
+    return len(text.encode(errors="replace")) <= _LONGEST_MESSAGE
 
 
 def _report(outcomes: Sequence[Outcome]) -> str:
     """Every model's fate, for the operator who reads one message."""
     return "Models: " + ", ".join(f"{outcome.name} {outcome.fate.value}" for outcome in outcomes)
+
+
+def _short_report(outcomes: Sequence[Outcome]) -> str:
+    """The fate of those that do not serve, and how many do."""
+    others = [f"{outcome.name} {outcome.fate.value}" for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]
+    available = len(outcomes) - len(others)
+    return "Models: " + ", ".join([f"{available} available", *others])
+
+
+def _in_time_to_tell(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    seconds = max(0.0, deadline - asyncio.get_running_loop().time())
+    return deadline - min(seconds / 10, _MOST_TELLING_SECONDS)
 
 
 async def _until(deadline: float | None, awaitable: Awaitable[None]) -> None:

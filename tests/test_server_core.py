@@ -32,6 +32,7 @@ from pyserving.workers import Workers
 from tests.fake_executor import FakeExecutor
 
 X = np.array([1.0, 2.0], np.float32)
+ONE_RETRY_FAR_AWAY = LoadRetries(1, 10**12)
 
 
 class FakeSource:
@@ -63,7 +64,7 @@ class FakeSource:
 class Bench:
     """A core over a real manager, real workers and fake models."""
 
-    def __init__(self, retries: LoadRetries = LoadRetries(1, 10**12), **options: Any) -> None:
+    def __init__(self, retries: LoadRetries = ONE_RETRY_FAR_AWAY, **options: Any) -> None:
         self._retries = retries
         self._options = options
         self.monitor = ServableStateMonitor()
@@ -240,7 +241,46 @@ async def test_a_reload_keeps_to_its_deadline(bench: Bench) -> None:
     now = asyncio.get_running_loop().time()
     with pytest.raises(DeadlineExceeded) as raised:
         await bench.core.reload_config(config("m", "slow"), deadline=now + 0.05)
-    assert raised.value.message.endswith("Models: m available, slow pending")
+    assert raised.value.message == (
+        "The deadline passed before every model was available. Models: m available, slow pending"
+    )
+
+
+async def test_a_reload_that_is_out_of_time_says_which_label_it_waited_for(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    bench.source.settling = {"m": {2: "its files are still changing"}}
+    deadline = asyncio.get_running_loop().time() + 0.05
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config("m", labels={"stable": 2}), deadline=deadline)
+    assert raised.value.message == (
+        "The deadline passed before version 2 of model m, which is to have the label stable, was available. "
+        "Models: m available"
+    )
+
+
+async def test_a_reload_whose_time_is_over_is_the_wish_all_the_same(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config("m"), deadline=0.0)
+    assert raised.value.message == ("The deadline passed before every base path was looked at. Models: m available")
+    assert bench.core.model_names == ["m"]
+    assert await bench.predict() == 1
+
+
+async def test_of_many_models_a_failing_message_counts_those_that_serve(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"model-number-{number}-éé" for number in range(60)]
+    bench.source.storage = {name: [1] for name in names}
+    await bench.core.reload_config(config(*names))
+    bench.source.settling = {"slow": {1: "variables are missing"}}
+    deadline = asyncio.get_running_loop().time() + 0.05
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config(*names, "slow"), deadline=deadline)
+    assert raised.value.message.endswith("Models: 60 available, slow pending")
+    assert caplog.messages[-1].endswith("model-number-59-éé available, slow pending")
 
 
 async def test_a_label_given_with_its_version_is_applied_once_that_is_there(bench: Bench) -> None:
