@@ -412,7 +412,7 @@ class ModelServer:
 def _hopeless(core: ServerCore) -> ServingError | None:
     """Why there is nothing to serve and nothing left to try; None while there is hope."""
     outcomes = core.outcomes()
-    if any(outcome.fate in (Fate.AVAILABLE, Fate.PENDING) or outcome.has_retries_left for outcome in outcomes):
+    if any(o.fate is Fate.AVAILABLE or not o.is_settled or o.has_retries_left for o in outcomes):
         return None
     failed = [outcome for outcome in outcomes if outcome.fate is Fate.FAILED]
     return Unknown(failure_text(failed, "servable")) if failed else None

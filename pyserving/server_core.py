@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -199,7 +199,7 @@ class ServerCore:
         `is_strict` waits as TensorFlow Serving does: through all retries, and for models without versions for ever.
         Labels are waited for with the versions they name. False when `deadline` comes first.
         """
-        return await self._settled(list(self._models), deadline, is_strict)
+        return await self._settled(list(self._models), deadline, _is_over if is_strict else _has_been_tried)
 
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         """Make `config` the wish, try afresh what has failed, and wait as `came_true` does: not quite to `deadline`."""
@@ -230,7 +230,7 @@ class ServerCore:
 
     async def _settled_outcomes(self, names: Sequence[str], deadline: float | None) -> list[Outcome]:
         while True:
-            is_settled = await self._settled(names, deadline, is_strict=False)
+            is_settled = await self._settled(names, deadline, lambda outcome: outcome.is_settled)
             outcomes = [self._outcome(name) for name in names]
             if not is_settled:
                 sentence = f"The deadline passed before {self._missing(outcomes)}."
@@ -260,12 +260,14 @@ class ServerCore:
                         "available for inference"
                     )
 
-    async def _settled(self, names: Collection[str], deadline: float | None, is_strict: bool) -> bool:
+    async def _settled(
+        self, names: Collection[str], deadline: float | None, is_enough: Callable[[Outcome], bool]
+    ) -> bool:
         try:
             await _until(deadline, self._source.scanned(names))
         except asyncio.TimeoutError:
             return False
-        return await self._monitor.wait_until(lambda: self._is_settled(names, is_strict), deadline)
+        return await self._monitor.wait_until(lambda: self._is_settled(names, is_enough), deadline)
 
     def _outcome(self, name: str) -> Outcome:
         if name not in self._models:
@@ -278,8 +280,8 @@ class ServerCore:
             is_settling=bool(self._source.settling.get(name)),
         )
 
-    def _is_settled(self, names: Collection[str], is_strict: bool) -> bool:
-        return all(_is_settled(self._outcome(name), is_strict) for name in names) and not any(
+    def _is_settled(self, names: Collection[str], is_enough: Callable[[Outcome], bool]) -> bool:
+        return all(is_enough(self._outcome(name)) for name in names) and not any(
             self._is_coming(ServableId(name, version)) for name, _, version in self._labels.waiting() if name in names
         )
 
@@ -291,10 +293,16 @@ class ServerCore:
         return id.version in self._manager.aspired_versions(id.name) and (state is None or state.health is None)
 
 
-def _is_settled(outcome: Outcome, is_strict: bool) -> bool:
-    if not is_strict:
-        return outcome.fate is not Fate.PENDING
-    return outcome.fate is Fate.AVAILABLE or (outcome.fate is Fate.FAILED and not outcome.has_retries_left)
+def _has_been_tried(outcome: Outcome) -> bool:
+    """Enough for the others not to wait any longer."""
+    return outcome.fate is not Fate.PENDING
+
+
+def _is_over(outcome: Outcome) -> bool:
+    """As far as TensorFlow Serving waits at start."""
+    return outcome.fate is Fate.AVAILABLE or (
+        outcome.fate is Fate.FAILED and outcome.is_settled and not outcome.has_retries_left
+    )
 
 
 def _message(sentence: str, short_sentence: str, outcomes: Sequence[Outcome]) -> str:

@@ -217,6 +217,25 @@ async def test_sent_again_it_waits_for_the_attempt_that_runs() -> None:
         assert await bench.predict(name="bad") == 3
 
 
+async def test_sent_again_it_waits_for_the_version_that_is_to_mend_it(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    bench.broken[ServableId("m", 1)] = NotFound("no graph")
+    with pytest.raises(Unknown):
+        await bench.core.reload_config(config("m"))
+    bench.source.settling = {"m": {2: "its files are still changing"}}
+    again = asyncio.create_task(bench.core.reload_config(config("m")))
+    for manager_state in (ManagerState.START, ManagerState.LOADING):
+        await bench.monitor.wait_until(lambda s=manager_state: bench.monitor.versions("m")[0].manager_state is s)
+    await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].health is not None)
+    assert await bench.core.settled(), "others do not wait for it at start"
+    assert not again.done()
+    bench.source.settling = {}
+    bench.source.storage = {"m": [2]}
+    await bench.source.scanned(["m"])
+    await again
+    assert await bench.predict() == 2
+
+
 async def test_a_refused_config_changes_nothing(bench: Bench) -> None:
     bench.source.storage = {"m": [1]}
     await bench.core.reload_config(config("m"))
