@@ -34,7 +34,7 @@ class Outcome:
     has_retries_left: bool = False
     """A failed model that is going to be tried again by itself."""
     is_expecting: bool = False
-    """A failed model of which another version is still being written."""
+    """No version of it is to come but one that is still being written."""
 
     @property
     def is_settled(self) -> bool:
@@ -77,7 +77,7 @@ def outcome_of(
         retries_left = any(state.manager_state is ManagerState.LOADING for state in failed.values())
         return Outcome(name, Fate.FAILED, worst.id.version, worst.health, retries_left, is_settling)
     if is_settling:
-        return Outcome(name, Fate.PENDING)
+        return Outcome(name, Fate.PENDING, is_expecting=True)
     reason = problem or f"No versions of servable {name} are wanted by its version policy and found in storage"
     return Outcome(name, Fate.EMPTY, error=NotFound(reason))
 

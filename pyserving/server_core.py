@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -193,13 +194,14 @@ class ServerCore:
         self._labels.wish({model.name: dict(model.version_labels) for model in models})
         self._source.update_config([monitored_servable(model) for model in models])
 
-    async def settled(self, deadline: float | None = None, *, is_strict: bool = False) -> bool:
+    async def settled(self, *, written_by: float = math.inf, is_strict: bool = False) -> None:
         """Wait until every configured model is AVAILABLE, has failed its first try, or has no version to load.
 
         `is_strict` waits as TensorFlow Serving does: through all retries, and for models without versions for ever.
-        Labels are waited for with the versions they name. False when `deadline` comes first.
+        Labels are waited for with the versions they name. Versions that are still being written at `written_by`, in
+        `loop.time()` seconds, are not waited for any longer.
         """
-        return await self._settled(list(self._models), deadline, _is_over if is_strict else _has_been_tried)
+        await self._settled(list(self._models), None, _is_over if is_strict else _has_been_tried, written_by)
 
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         """Make `config` the wish, try afresh what has failed, and wait as `came_true` does: not quite to `deadline`."""
@@ -261,13 +263,20 @@ class ServerCore:
                     )
 
     async def _settled(
-        self, names: Collection[str], deadline: float | None, is_enough: Callable[[Outcome], bool]
+        self,
+        names: Collection[str],
+        deadline: float | None,
+        is_enough: Callable[[Outcome], bool],
+        written_by: float = math.inf,
     ) -> bool:
         try:
             await _until(deadline, self._source.scanned(names))
         except asyncio.TimeoutError:
             return False
-        return await self._monitor.wait_until(lambda: self._is_settled(names, is_enough), deadline)
+        now = asyncio.get_running_loop().time  # asked again at each scan, and what is being written is scanned often
+        return await self._monitor.wait_until(
+            lambda: self._is_settled(names, is_enough, waits_for_writers=now() < written_by), deadline
+        )
 
     def _outcome(self, name: str) -> Outcome:
         if name not in self._models:
@@ -280,14 +289,18 @@ class ServerCore:
             is_settling=bool(self._source.settling.get(name)),
         )
 
-    def _is_settled(self, names: Collection[str], is_enough: Callable[[Outcome], bool]) -> bool:
-        return all(is_enough(self._outcome(name)) for name in names) and not any(
-            self._is_coming(ServableId(name, version)) for name, _, version in self._labels.waiting() if name in names
+    def _is_settled(
+        self, names: Collection[str], is_enough: Callable[[Outcome], bool], *, waits_for_writers: bool
+    ) -> bool:
+        outcomes = map(self._outcome, names)
+        labelled = [ServableId(name, version) for name, _, version in self._labels.waiting() if name in names]
+        return all(is_enough(outcome) or (outcome.is_expecting and not waits_for_writers) for outcome in outcomes) and (
+            not any(self._is_coming(id, waits_for_writers) for id in labelled)
         )
 
-    def _is_coming(self, id: ServableId) -> bool:
+    def _is_coming(self, id: ServableId, waits_for_writers: bool = True) -> bool:
         """Whether a version is still being written, or wished for and in no trouble yet."""
-        if id.version in self._source.settling.get(id.name, ()):
+        if waits_for_writers and id.version in self._source.settling.get(id.name, ()):
             return True
         state = self._monitor.state(id)
         return id.version in self._manager.aspired_versions(id.name) and (state is None or state.health is None)

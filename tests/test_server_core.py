@@ -23,6 +23,7 @@ from pyserving.errors import (
 from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.retries import LoadRetries
+from pyserving.outcome import Fate
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
@@ -227,7 +228,6 @@ async def test_sent_again_it_waits_for_the_version_that_is_to_mend_it(bench: Ben
     for manager_state in (ManagerState.START, ManagerState.LOADING):
         await bench.monitor.wait_until(lambda s=manager_state: bench.monitor.versions("m")[0].manager_state is s)
     await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].health is not None)
-    assert await bench.core.settled(), "others do not wait for it at start"
     assert not again.done()
     bench.source.settling = {}
     bench.source.storage = {"m": [2]}
@@ -317,6 +317,20 @@ async def test_a_label_on_a_version_that_does_not_come_is_refused(bench: Bench) 
     assert raised.value.message == (
         "Request to assign label to version 9 of model m, which is not currently available for inference"
     )
+
+
+async def test_a_start_waits_for_what_is_being_written_no_longer_than_it_is_told(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    bench.source.settling = {"m": {2: "its files are still changing"}, "slow": {1: "its files are still changing"}}
+    bench.core.apply_config(config("m", "slow", labels={"canary": 2}))
+    written_by = asyncio.get_running_loop().time() + 0.1
+    settled = asyncio.create_task(bench.core.settled(written_by=written_by))
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [1])
+    while not settled.done():
+        await bench.source.scanned([])
+        bench.monitor.recheck()
+    assert asyncio.get_running_loop().time() >= written_by
+    assert [outcome.fate for outcome in bench.core.outcomes()] == [Fate.AVAILABLE, Fate.PENDING]
 
 
 async def test_a_label_waits_for_a_version_that_is_still_being_written(bench: Bench) -> None:
