@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -67,6 +68,8 @@ _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
 _REMOTE_CLOCK_MARGIN_SECONDS = 60.0
 """Object stores keep good time, and refuse clients that do not."""
+_MOST_COPYING_SECONDS = 120.0
+"""Start-up waits no longer for versions that are still being copied; the second look at remote storage comes before."""
 _MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
@@ -179,7 +182,8 @@ class ModelServer:
     async def _wait_for_models(self, core: ServerCore, models: protos.ModelServerConfig) -> None:
         """As tensorflow_model_server with `--strict_startup`; else until each model has settled one way or another."""
         is_strict = self._settings.strict_startup
-        await core.settled(is_strict=is_strict)
+        written_by = asyncio.get_running_loop().time() + _MOST_COPYING_SECONDS
+        await core.settled(written_by=math.inf if is_strict else written_by, is_strict=is_strict)
         failed = [outcome for outcome in core.outcomes() if outcome.fate is Fate.FAILED]
         if is_strict and failed:
             raise Unknown(failure_text(failed, "servable"))
@@ -458,7 +462,7 @@ class ModelServer:
 def _hopeless(core: ServerCore) -> ServingError | None:
     """Why there is nothing to serve and nothing left to try; None while there is hope."""
     outcomes = core.outcomes()
-    if any(outcome.fate in (Fate.AVAILABLE, Fate.PENDING) or outcome.has_retries_left for outcome in outcomes):
+    if any(o.fate is Fate.AVAILABLE or not o.is_settled or o.has_retries_left for o in outcomes):
         return None
     failed = [outcome for outcome in outcomes if outcome.fate is Fate.FAILED]
     return Unknown(failure_text(failed, "servable")) if failed else None

@@ -27,6 +27,7 @@ class FakeCore:
         self.states: list[ServableState] = []
         self.reloaded: list[ModelServerConfig] = []
         self.reload_error: ServingError | None = None
+        self.while_reloading: Callable[[], None] = lambda: None
         self.deadlines: list[float | None] = []
         self.fetched: list[tuple[str, ...]] = []
 
@@ -98,3 +99,4 @@ class FakeCore:
         if self.reload_error is not None:
             raise self.reload_error
         self.reloaded.append(config)
+        self.while_reloading()
