@@ -10,14 +10,15 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from pyserving import config, options, protos
+from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors.executor import Executor, open_executor
-from pyserving.frontends import monitoring, reflection, status_pages
+from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
-from pyserving.frontends.http_status import error_response
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
+from pyserving.frontends.rest import RestApi, RestOptions
 from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
@@ -38,7 +39,8 @@ from pyserving.sources.source_router import SourceRouter
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
-from pyserving.transports.http1.server import HttpServer
+from pyserving.transports.http1 import HttpServer
+from pyserving.transports.http1 import Limits as HttpLimits
 from pyserving.transports.http2 import Http2Server
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
@@ -69,8 +71,8 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
-        self._has_http_open = False
         self._grpc: GrpcioServer | Http2Server | None = None
+        self._http: HttpServer | None = None
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
@@ -102,8 +104,7 @@ class ModelServer:
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
         )
         if self._has_http():
-            await enter(self._http_server(core))
-            self._has_http_open = True
+            self._http = await enter(self._http_server(core, running))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
         core.apply_config(models)
         for name in core.model_names:
@@ -126,9 +127,12 @@ class ModelServer:
         self._unready = "the server is shutting down"
         self.health.drain()
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._settings.shutdown_grace_seconds
-        if self._grpc is not None:
-            await self._grpc.stop(self._settings.shutdown_grace_seconds)
+        grace_seconds = self._settings.shutdown_grace_seconds
+        end = loop.time() + grace_seconds
+        ports = [self._grpc.stop(grace_seconds)] if self._grpc is not None else []
+        if self._http is not None:  # its pages answer until the models have gone
+            ports.append(self._http.drain(grace_seconds))
+        await asyncio.gather(*ports)
         # What is left is unloading, and runs that nobody waits for any more. A thread cannot be stopped: should one not
         # come back in time, the process leaves around it.
         closing = asyncio.ensure_future(self._stack.aclose())
@@ -300,14 +304,22 @@ class ModelServer:
             )
         return Admission(max_calls, max_bytes, observer=observe, on_shed=shed)
 
-    def _http_server(self, core: ServerCore) -> HttpServer:
+    def _http_server(self, core: ServerCore, running: Workers) -> HttpServer:
         settings = self._settings
+        rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
         handlers: list[HttpHandler] = []
         if (path := config.monitoring_path(settings)) is not None:
             handlers.append(monitoring.handler(self.metrics, path))
+        handlers.append(rest)
         handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
+        handlers.append(openapi.handler(core))
         return HttpServer(
-            handlers, "", settings.rest_api_port, error_response=error_response, admission=self._admission
+            handlers,
+            "",
+            settings.rest_api_port,
+            error_response=rest.error_response,
+            admission=self._admission,
+            limits=_http_limits(settings),
         )
 
     # Watching.
@@ -355,7 +367,7 @@ class ModelServer:
             kind, _, path = address.partition(":")
             place = f"UNIX socket {path}" if kind == "unix" else address
             _log.info("Running gRPC ModelServer at %s ...", place)
-        if self._has_http_open:
+        if self._http is not None:
             _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
@@ -383,6 +395,26 @@ def _table(outcomes: Sequence[Outcome], monitor: ServableStateMonitor) -> list[s
         rows.append((outcome.name, ", ".join(versions) or outcome.fate.value, reason))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [f"  {name:<{widths[0]}}  {state:<{widths[1]}}  {reason}".rstrip() for name, state, reason in rows]
+
+
+def _rest_options(settings: Options) -> RestOptions:
+    return RestOptions(
+        timeout_seconds=settings.rest_api_timeout_in_ms / 1000,
+        enable_cors_support=settings.rest_api_enable_cors_support,
+        enable_signature_method_name_check=settings.enable_signature_method_name_check,
+        max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
+        nonfinite=NonFinite(settings.rest_nonfinite),
+        gzip_answers=settings.rest_gzip_answers,
+    )
+
+
+def _http_limits(settings: Options) -> HttpLimits:
+    return HttpLimits(
+        max_head_bytes=settings.rest_max_header_bytes,
+        max_body_bytes=settings.rest_max_body_bytes,
+        idle_timeout_seconds=settings.rest_idle_timeout_seconds,
+        stall_timeout_seconds=settings.rest_stall_timeout_seconds,
+    )
 
 
 def _grpc_addresses(settings: Options) -> list[str]:

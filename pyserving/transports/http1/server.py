@@ -7,19 +7,25 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from email.utils import formatdate
 from types import TracebackType
+from typing import Any
 
-from pyserving.errors import FailedPrecondition, Internal, ServingError
-from pyserving.messages import HttpHandler, HttpRequest, HttpResponse
-from pyserving.transports.admission import Admission
+from pyserving.errors import FailedPrecondition, Internal, ServingError, Unavailable
+from pyserving.messages import Buffer, HttpHandler, HttpRequest, HttpResponse
+from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
 from pyserving.transports.http1.limits import Limits
+from pyserving.transports.http1.reader import Arrival
+from pyserving.transports.http1.request_head import Heads, RequestHead
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 1024
+_RECEIVE_BYTES = 256 << 10
 _NO_IPV6 = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -46,11 +52,20 @@ class HttpServer:
         self._handlers = tuple(handlers)
         self._error_response = error_response
         self._admission = admission
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
+        self.heads = Heads()
+        self.receive = memoryview(bytearray(_RECEIVE_BYTES))
+        self.hold = admission.hold
+        self.let_go = admission.let_go
         self.connections: set[Connection] = set()
         """Those that are open."""
-        self._date = ""
+        self._date = b""
         self._date_second = 0
+        self._posts = 0
+        self._no_posts: asyncio.Event = asyncio.Event()
+        self._no_posts.set()
+        self._is_draining = False
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> HttpServer:
         """FailedPrecondition, naming the port, when it cannot be had."""
@@ -68,51 +83,125 @@ class HttpServer:
     ) -> None:
         await self.stop(0.0)
 
+    async def drain(self, grace_seconds: float) -> None:
+        """Refuse POSTs with UNAVAILABLE from now on and return when those that are in have been answered, or after the
+        grace. Pages about the server's state go on."""
+        self._is_draining = True
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._no_posts.wait(), grace_seconds)
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody, answer what has begun to come in, close idle connections; cut off the rest after the grace."""
         self._server.close()
-        for connection in self.connections:
+        for connection in tuple(self.connections):
             connection.drain()
         await self._all_closed(grace_seconds)
-        for connection in self.connections:
+        for connection in tuple(self.connections):
             connection.abort()
         await self._all_closed(None)
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
 
     async def _all_closed(self, timeout: float | None) -> None:
         if self.connections:
             await asyncio.wait([connection.closed for connection in self.connections], timeout=timeout)
 
-    def _connect(self) -> Connection:
-        return Connection(self._answer, self._limits, self._now, self.connections)
+    # What connections ask
 
-    async def _answer(self, request: HttpRequest) -> HttpResponse:
+    def answer(self, arrival: Arrival) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
+        """The answer, or who will have it; neither raises."""
+        head, body, *_ = arrival
+        if head.method == "POST":
+            return self._answer_post(head, body)
+        request = HttpRequest(head.method, head.path, head.tail, head.headers, body)
+        answer = self._ask_handlers(request)
+        return answer if isinstance(answer, HttpResponse) else self._awaited(request, answer)
+
+    def refusal(self, why: int | ServingError) -> HttpResponse:
+        """The connection's last words."""
+        return answers.page(why) if isinstance(why, int) else replace(self._error_response(why), closes=True)
+
+    def date(self) -> bytes:
+        """The Date line, made once a second."""
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second, self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return self._date
+
+    # Requests
+
+    def _answer_post(self, head: RequestHead, body: Buffer) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
+        if self._is_draining:
+            return self.refusal(Unavailable("The server is shutting down"))
         try:
-            if request.method != "POST":
-                return await self._ask_handlers(request)
-            self._admission.enter(len(request.body))
-            try:
-                return await self._ask_handlers(request)
-            finally:
-                self._admission.leave(len(request.body))
+            lease = Lease(self._admission, len(body))
+        except ServingError as error:
+            return self._error_response(error)
+        request = HttpRequest(head.method, head.path, head.tail, head.headers, body, lease.reserve)
+        answer = self._ask_handlers(request)
+        if isinstance(answer, HttpResponse):
+            lease.release()
+            return answer
+        return self._awaited_post(request, answer, lease)
+
+    async def _awaited_post(
+        self, request: HttpRequest, answer: Coroutine[Any, Any, HttpResponse], lease: Lease
+    ) -> HttpResponse:
+        self._posts += 1
+        self._no_posts.clear()
+        try:
+            return await self._awaited(request, answer)
+        finally:
+            lease.release()
+            self._posts -= 1
+            if not self._posts:
+                self._no_posts.set()
+
+    async def _awaited(self, request: HttpRequest, answer: Coroutine[Any, Any, HttpResponse]) -> HttpResponse:
+        try:
+            return await answer
         except ServingError as error:
             return self._error_response(error)
         except Exception:
-            _log.exception("%s %s failed", request.method, request.path)
-            return self._error_response(Internal("Internal error; the server's log has the details"))
+            return self._unexpected(request)
 
-    async def _ask_handlers(self, request: HttpRequest) -> HttpResponse:
-        for handler in self._handlers:
-            response = await handler(request)
-            if response is not None:
-                return response
+    def _ask_handlers(self, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
+        try:
+            for handler in self._handlers:
+                answer = handler(request)
+                if answer is not None:
+                    return answer
+        except ServingError as error:
+            return self._error_response(error)
+        except Exception:
+            return self._unexpected(request)
         return answers.page(404)
 
-    def _now(self) -> str:
-        """The Date header, made once a second."""
-        second = int(time.time())
-        if second != self._date_second:
-            self._date_second, self._date = second, formatdate(second, usegmt=True)
-        return self._date
+    def _unexpected(self, request: HttpRequest) -> HttpResponse:
+        """While an exception is handled that is nobody's answer."""
+        _log.exception("%s %s failed", request.method, request.path)
+        return self._error_response(Internal("Internal error; the server's log has the details"))
+
+    # Connections
+
+    def _connect(self) -> Connection:
+        return Connection(self, self.connections, self._opened)
+
+    def _opened(self, connection: Connection) -> None:
+        if self._sweep_timer is None:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        # One timer for all connections, so that a busy one never touches a timer.
+        self._sweep_timer = asyncio.get_running_loop().call_later(self.limits.tick_seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweep_timer = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self.connections):
+            connection.check(now)
+        if self.connections:
+            self._sweep_later()
 
 
 def _listen(host: str, port: int) -> socket.socket:
