@@ -13,9 +13,14 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pyserving.codec.json.document import Object
+from pyserving.codec.json.dump import dump
+from pyserving.codec.json.instances import read_columns, read_rows
+from pyserving.codec.json.request import parse_object, read_signature_name
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
+from pyserving.errors import InvalidArgument
 from pyserving.messages import Buffer
-from pyserving.signature import SignatureDef
+from pyserving.signature import DEFAULT_SIGNATURE_NAME, SignatureDef, TensorInfo
 
 Signatures: TypeAlias = Callable[[str], Mapping[str, SignatureDef]]
 """All signatures of the model that the URL names, or the ServingError that it cannot be had; given the signature name of
@@ -53,11 +58,44 @@ class PredictBody:
 
 
 def decode_predict(body: Buffer, signatures: Signatures, *, max_bytes: int = DEFAULT_MAX_BYTES) -> PredictBody:
-    """Read a request. InvalidArgument (Unimplemented for a dtype without JSON in columnar form) in TensorFlow Serving's sentences.
+    """Read a request.
 
-    `max_bytes` bounds what the arrays of the request take together.
+    InvalidArgument in TensorFlow Serving's sentences; Unimplemented in columnar form for a dtype that JSON has no values of.
+    `max_bytes` bounds roughly what the values of the body may take.
     """
-    raise NotImplementedError
+    document = parse_object(body, max_bytes)
+    signature_name = read_signature_name(document)
+    infos = _input_infos(signatures(signature_name), signature_name)
+    return _read_values(document, signature_name, infos)
+
+
+def _input_infos(signatures: Mapping[str, SignatureDef], name: str) -> Mapping[str, TensorInfo]:
+    asked = name or DEFAULT_SIGNATURE_NAME
+    signature = signatures.get(asked)
+    if signature is None:
+        raise InvalidArgument(f'Serving signature name: "{asked}" not found in signature def')
+    if not signature.inputs:
+        raise InvalidArgument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    return signature.inputs
+
+
+def _read_values(document: Object, signature_name: str, infos: Mapping[str, TensorInfo]) -> PredictBody:
+    instances, inputs = document.first(b"instances"), document.first(b"inputs")
+    if instances and inputs:
+        raise InvalidArgument(
+            f"JSON Value: {dump(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
+            "keys to exist "
+        )
+    if instances:
+        rows = instances[0]
+        if type(rows) is not list:
+            raise InvalidArgument(f"JSON Value: {dump(document)} Expecting 'instances' to be an list/array")
+        if not rows:
+            raise InvalidArgument(f"JSON Value: {dump(document)} No values in 'instances' array")
+        return PredictBody(signature_name, Format.ROW, read_rows(rows, infos))
+    if inputs:
+        return PredictBody(signature_name, Format.COLUMNAR, read_columns(inputs[0], infos))
+    raise InvalidArgument("Missing 'inputs' or 'instances' key")
 
 
 def encode_predict(
