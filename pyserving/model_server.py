@@ -24,7 +24,7 @@ from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
 from pyserving.loader import ServableLoader
 from pyserving.machine import available_memory, schedulable_cpus
-from pyserving.messages import HttpHandler, Method, StreamMethod
+from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
 from pyserving.metrics import Metrics
 from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
@@ -42,6 +42,7 @@ from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1 import HttpServer
 from pyserving.transports.http1 import Limits as HttpLimits
 from pyserving.transports.http2 import Http2Server
+from pyserving.transports.reception import Reception
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -73,6 +74,8 @@ class ModelServer:
         self._has_served = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._http: HttpServer | None = None
+        self._core: ServerCore | None = None
+        self._rest: RestApi
         self._session_config = b""
         self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
         self.metrics = Metrics()
@@ -97,20 +100,22 @@ class ModelServer:
         running = await enter(Workers("run", 4 * cpus))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning, scanning_remote))
-        core = ServerCore(
+        core = self._core = ServerCore(
             manager,
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
         )
+        self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
         if self._has_http():
-            self._http = await enter(self._http_server(core, running))
+            self._http = await enter(self._http_server(core))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
-        self._grpc = await enter(self._grpc_server(core, running))
+        if _grpc_addresses(settings):
+            self._grpc = await enter(self._grpc_server(core, running))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -121,6 +126,11 @@ class ModelServer:
         """Waits for the one failure that ends a running server: no model became available and no retry is left."""
         assert self._failure is not None, "start() comes first"
         return await self._failure
+
+    def reception(self, not_found: HttpResponse) -> Reception:
+        """The REST API and the pages, for a transport that is not the server's own. Drain it before `stop`."""
+        assert self._core is not None, "start() comes first"
+        return Reception(self._http_handlers(self._core), self._rest.error_response, self._admission, not_found)
 
     async def stop(self) -> None:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
@@ -304,23 +314,25 @@ class ModelServer:
             )
         return Admission(max_calls, max_bytes, observer=observe, on_shed=shed)
 
-    def _http_server(self, core: ServerCore, running: Workers) -> HttpServer:
+    def _http_server(self, core: ServerCore) -> HttpServer:
         settings = self._settings
-        rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
-        handlers: list[HttpHandler] = []
-        if (path := config.monitoring_path(settings)) is not None:
-            handlers.append(monitoring.handler(self.metrics, path))
-        handlers.append(rest)
-        handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
-        handlers.append(openapi.handler(core))
         return HttpServer(
-            handlers,
+            self._http_handlers(core),
             "",
             settings.rest_api_port,
-            error_response=rest.error_response,
+            error_response=self._rest.error_response,
             admission=self._admission,
             limits=_http_limits(settings),
         )
+
+    def _http_handlers(self, core: ServerCore) -> list[HttpHandler]:
+        path = config.monitoring_path(self._settings)
+        return [
+            *([monitoring.handler(self.metrics, path)] if path is not None else []),
+            self._rest,
+            status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready),
+            openapi.handler(core),
+        ]
 
     # Watching.
 

@@ -45,12 +45,12 @@ class Connection(asyncio.BufferedProtocol):
     way when the reading of its request returns, and has cost no task."""
 
     def __init__(
-        self, service: Service, open_connections: set[Connection], on_open: Callable[[Connection], None]
+        self, service: Service, on_open: Callable[[Connection], None], on_lost: Callable[[Connection], None]
     ) -> None:
         self._service = service
         self._limits = service.limits
-        self._open_connections = open_connections
         self._on_open = on_open
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._held = 0
@@ -86,11 +86,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
-        self._open_connections.add(self)
         self._on_open(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._open_connections.discard(self)
+        self._on_lost(self)
         self.closed.set_result(None)
         self._leaving = True
         self._reader.arrivals.clear()
@@ -120,7 +119,8 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """True keeps our side open: a client may say that it has asked everything, and still wait for answers."""
         self._client_is_done = True
-        return self._task is not None or not self._is_writable
+        is_busy = self._task is not None or not self._is_writable
+        return is_busy and self._transport.can_write_eof()  # TLS ends both ways at once
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -208,10 +208,11 @@ class Connection(asyncio.BufferedProtocol):
         self._leaving = True
         self._let_go(self._held)
         self._note_unsent()
-        if linger_seconds and not self._client_is_done and self._transport.can_write_eof():
+        if linger_seconds and not self._client_is_done:
             if not self._is_reading:
                 self._transport.resume_reading()
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # not over TLS
+                self._transport.write_eof()
             self._leave_at = self._loop.time() + linger_seconds
         else:
             self._transport.close()

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from email.utils import formatdate
 from types import TracebackType
 from typing import Any
 
-from pyserving.errors import FailedPrecondition, Internal, ServingError, Unavailable
-from pyserving.messages import Buffer, HttpHandler, HttpRequest, HttpResponse
-from pyserving.transports.admission import Admission, Lease
+from pyserving.errors import FailedPrecondition, ServingError
+from pyserving.messages import HttpHandler, HttpResponse
+from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
 from pyserving.transports.http1.limits import Limits
 from pyserving.transports.http1.reader import Arrival
-from pyserving.transports.http1.request_head import Heads, RequestHead
+from pyserving.transports.http1.request_head import Heads
+from pyserving.transports.reception import Reception
 
-_log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _RECEIVE_BYTES = 256 << 10
 _NO_IPV6 = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -49,9 +47,7 @@ class HttpServer:
         """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose."""
         self.port = port
         self._host = host
-        self._handlers = tuple(handlers)
-        self._error_response = error_response
-        self._admission = admission
+        self._reception = Reception(handlers, error_response, admission, answers.page(404))
         self.limits = limits or Limits()
         self.heads = Heads()
         self.receive = memoryview(bytearray(_RECEIVE_BYTES))
@@ -61,10 +57,6 @@ class HttpServer:
         """Those that are open."""
         self._date = b""
         self._date_second = 0
-        self._posts = 0
-        self._no_posts: asyncio.Event = asyncio.Event()
-        self._no_posts.set()
-        self._is_draining = False
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> HttpServer:
@@ -84,11 +76,8 @@ class HttpServer:
         await self.stop(0.0)
 
     async def drain(self, grace_seconds: float) -> None:
-        """Refuse POSTs with UNAVAILABLE from now on and return when those that are in have been answered, or after the
-        grace. Pages about the server's state go on."""
-        self._is_draining = True
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._no_posts.wait(), grace_seconds)
+        """As Reception's."""
+        await self._reception.drain(grace_seconds)
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody, answer what has begun to come in, close idle connections; cut off the rest after the grace."""
@@ -110,16 +99,12 @@ class HttpServer:
 
     def answer(self, arrival: Arrival) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
         """The answer, or who will have it; neither raises."""
-        head, body, *_ = arrival
-        if head.method == "POST":
-            return self._answer_post(head, body)
-        request = HttpRequest(head.method, head.path, head.tail, head.headers, body)
-        answer = self._ask_handlers(request)
-        return answer if isinstance(answer, HttpResponse) else self._awaited(request, answer)
+        head = arrival.head
+        return self._reception.answer(head.method, head.path, head.tail, head.headers, arrival.body)
 
     def refusal(self, why: int | ServingError) -> HttpResponse:
         """The connection's last words."""
-        return answers.page(why) if isinstance(why, int) else replace(self._error_response(why), closes=True)
+        return answers.page(why) if isinstance(why, int) else replace(self._reception.error_response(why), closes=True)
 
     def date(self) -> bytes:
         """The Date line, made once a second."""
@@ -128,66 +113,13 @@ class HttpServer:
             self._date_second, self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._date
 
-    # Requests
-
-    def _answer_post(self, head: RequestHead, body: Buffer) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
-        if self._is_draining:
-            return self.refusal(Unavailable("The server is shutting down"))
-        try:
-            lease = Lease(self._admission, len(body))
-        except ServingError as error:
-            return self._error_response(error)
-        request = HttpRequest(head.method, head.path, head.tail, head.headers, body, lease.reserve)
-        answer = self._ask_handlers(request)
-        if isinstance(answer, HttpResponse):
-            lease.release()
-            return answer
-        return self._awaited_post(request, answer, lease)
-
-    async def _awaited_post(
-        self, request: HttpRequest, answer: Coroutine[Any, Any, HttpResponse], lease: Lease
-    ) -> HttpResponse:
-        self._posts += 1
-        self._no_posts.clear()
-        try:
-            return await self._awaited(request, answer)
-        finally:
-            lease.release()
-            self._posts -= 1
-            if not self._posts:
-                self._no_posts.set()
-
-    async def _awaited(self, request: HttpRequest, answer: Coroutine[Any, Any, HttpResponse]) -> HttpResponse:
-        try:
-            return await answer
-        except ServingError as error:
-            return self._error_response(error)
-        except Exception:
-            return self._unexpected(request)
-
-    def _ask_handlers(self, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
-        try:
-            for handler in self._handlers:
-                answer = handler(request)
-                if answer is not None:
-                    return answer
-        except ServingError as error:
-            return self._error_response(error)
-        except Exception:
-            return self._unexpected(request)
-        return answers.page(404)
-
-    def _unexpected(self, request: HttpRequest) -> HttpResponse:
-        """While an exception is handled that is nobody's answer."""
-        _log.exception("%s %s failed", request.method, request.path)
-        return self._error_response(Internal("Internal error; the server's log has the details"))
-
     # Connections
 
     def _connect(self) -> Connection:
-        return Connection(self, self.connections, self._opened)
+        return Connection(self, self._opened, self.connections.discard)
 
     def _opened(self, connection: Connection) -> None:
+        self.connections.add(connection)
         if self._sweep_timer is None:
             self._sweep_later()
 
