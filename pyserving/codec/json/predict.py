@@ -13,9 +13,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pyserving.codec.json.answer import encode_columns, encode_rows
 from pyserving.codec.json.document import Object
 from pyserving.codec.json.dump import dump
 from pyserving.codec.json.instances import read_columns, read_rows
+from pyserving.codec.json.number_text import NonFinite
 from pyserving.codec.json.request import parse_object, read_signature_name
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
 from pyserving.errors import InvalidArgument
@@ -27,6 +29,9 @@ Signatures: TypeAlias = Callable[[str], Mapping[str, SignatureDef]]
 the body (`""` when it has none). Called once, after the body's own form is found right and before any tensor is read."""
 
 
+__all__ = ["Format", "NonFinite", "PredictBody", "Signatures", "decode_predict", "encode_predict"]
+
+
 class Format(Enum):
     """How a request groups its values; its answer does the same."""
 
@@ -34,16 +39,6 @@ class Format(Enum):
     """`instances` in, `predictions` out."""
     COLUMNAR = auto()
     """`inputs` in, `outputs` out."""
-
-
-class NonFinite(Enum):
-    """How NaN and infinities are written."""
-
-    TOKEN = "token"
-    """`NaN`, `Infinity`, `-Infinity`, bare: TensorFlow Serving's way, which is not JSON."""
-    NULL = "null"
-    STRING = "string"
-    """The same words in quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +100,6 @@ def encode_predict(
 
     InvalidArgument where outputs have no JSON form, or no common first dimension in row form.
     """
-    raise NotImplementedError
+    if format is Format.ROW:
+        return encode_rows(outputs, nonfinite)
+    return encode_columns(outputs, nonfinite)

@@ -1,0 +1,175 @@
+"""The body of a predict answer: outputs as TensorFlow Serving writes them through RapidJSON's PrettyWriter."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from pyserving.codec.json import digits, integers
+from pyserving.codec.json.layout import Layout, compact, joined, line, pretty, single_line
+from pyserving.codec.json.number_text import NonFinite, texts_of
+from pyserving.codec.json.text import as_bytes, quoted
+from pyserving.codec.json.texts import Texts
+from pyserving.errors import InvalidArgument
+from pyserving.signature import data_type_of
+
+Outputs = Mapping[str, np.ndarray]
+
+_MAX_PRETTY_BYTES = 65536
+"""Longer answers go without white space."""
+_MANY = 64
+"""Measured: from so many elements on it pays to make the texts of all at once."""
+_BYTES_SUFFIX = "_bytes"
+_ROW_END = b"\0"
+"""Stands in no text: strings have it escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """White space."""
+
+    line: Callable[[int], bytes]
+    """What goes before an item within so many containers that stands on a line of its own."""
+    colon: bytes
+    array: Callable[[int, int], Layout]
+    """Of so many dimensions, within so many containers."""
+    row: Callable[[int], Layout]
+    """An array on one line."""
+
+
+_PRETTY = _Style(line, b": ", pretty, single_line)
+_COMPACT = _Style(lambda depth: b"", b":", lambda dimensions, depth: compact(dimensions), compact)
+
+
+class _Output:
+    """One output; the texts of its numbers are made once, whatever style they end in."""
+
+    def __init__(self, alias: str, array: np.ndarray, nonfinite: NonFinite) -> None:
+        self.key = quoted(as_bytes(alias))
+        self.array = array
+        self._is_base64 = array.dtype.hasobject and alias.endswith(_BYTES_SUFFIX)
+        empty = [index for index, size in enumerate(array.shape) if size == 0]
+        self.shape = array.shape[: empty[0]] if empty else array.shape
+        """Without what lies below an empty list: that list is an element then."""
+        if empty:
+            self._texts: Texts | list[bytes] | None = [b"[]"] * prod(self.shape)
+        else:
+            self._texts = None if array.dtype.hasobject else _number_texts(array, nonfinite)
+
+    def text(self, layout: Layout, style: _Style, depth: int) -> bytes:
+        """`depth`: how many containers stand around an element."""
+        texts = self._string_texts(style, depth) if self._texts is None else self._texts
+        if isinstance(texts, Texts):
+            return texts.joined(layout, self.shape)
+        return joined(texts, layout, self.shape)
+
+    def _string_texts(self, style: _Style, depth: int) -> list[bytes]:
+        strings = self.array.ravel().tolist()
+        if not self._is_base64:
+            return [quoted(string) for string in strings]
+        opening = b"{" + style.line(depth + 1) + b'"b64"' + style.colon + b'"'
+        closing = b'"' + style.line(depth) + b"}"
+        return [opening + b64encode(string) + closing for string in strings]
+
+
+def _number_texts(array: np.ndarray, nonfinite: NonFinite) -> Texts | list[bytes]:
+    texts = _texts_at_once(array, nonfinite) if array.size >= _MANY else None
+    if texts is None:
+        texts = texts_of(array, nonfinite)
+    if texts is None:
+        raise InvalidArgument(f"Failed to write JSON value for tensor type: {data_type_of(array).type_name}")
+    return texts
+
+
+def _texts_at_once(array: np.ndarray, nonfinite: NonFinite) -> Texts | None:
+    if array.dtype in digits.FLOAT_TYPES:
+        return digits.float_texts(array, nonfinite)
+    return integers.integer_texts(array)
+
+
+def encode_rows(outputs: Outputs, nonfinite: NonFinite) -> bytes:
+    """`predictions`: one item for each entry of the batch."""
+    batch_size = _batch_size(outputs)
+    if not batch_size:
+        return b'{\n    "predictions": []\n}'
+    return _in_style([_Output(*output, nonfinite) for output in outputs.items()], _rows)
+
+
+def encode_columns(outputs: Outputs, nonfinite: NonFinite) -> bytes:
+    """`outputs`: the value of the only one, or an object."""
+    return _in_style([_Output(*output, nonfinite) for output in outputs.items()], _columns)
+
+
+def _in_style(outputs: list[_Output], write: Callable[[list[_Output], _Style], bytes]) -> bytes:
+    shortest = 2 * sum(prod(output.shape) for output in outputs)  # a digit and a comma each
+    if shortest < _MAX_PRETTY_BYTES:
+        body = write(outputs, _PRETTY)
+        if len(body) < _MAX_PRETTY_BYTES:
+            return body
+    return write(outputs, _COMPACT)
+
+
+def _batch_size(outputs: Outputs) -> int:
+    """The first dimension that all have in common."""
+    batch_size = -1
+    for alias, array in outputs.items():
+        if array.ndim == 0:
+            raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
+        if batch_size not in (-1, len(array)):
+            raise InvalidArgument(
+                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {batch_size}"
+            )
+        batch_size = len(array)
+    return batch_size
+
+
+def _columns(outputs: list[_Output], style: _Style) -> bytes:
+    if len(outputs) == 1:
+        value = _column(outputs[0], style, 1)
+    else:
+        value = _object([(output.key, _column(output, style, 2)) for output in outputs], style, 1)
+    return _object([(b'"outputs"', value)], style, 0)
+
+
+def _column(output: _Output, style: _Style, depth: int) -> bytes:
+    dimensions = len(output.shape)
+    return output.text(style.array(dimensions, depth), style, depth + dimensions)
+
+
+def _rows(outputs: list[_Output], style: _Style) -> bytes:
+    if len(outputs) == 1:
+        output = outputs[0]
+        dimensions = len(output.shape)
+        items = output.text(style.row(dimensions), style, 1 + dimensions)[:-1]
+    else:
+        items = b"[" + b",".join(_row_objects(outputs, style))
+    return _object([(b'"predictions"', items + style.line(1) + b"]")], style, 0)
+
+
+def _row_objects(outputs: list[_Output], style: _Style) -> list[bytes]:
+    """Each with its line's start before it."""
+    opening, closing = style.line(2) + b"{", style.line(2) + b"}"
+    member = style.line(3)
+    columns = []
+    for output in outputs:
+        lead = (b"," if columns else b"") + member + output.key + style.colon
+        columns.append([lead + row for row in _row_texts(output, style)])
+    return [opening + b"".join(members) + closing for members in zip(*columns, strict=True)]
+
+
+def _row_texts(output: _Output, style: _Style) -> list[bytes]:
+    dimensions = len(output.shape)
+    layout = style.row(dimensions)
+    begin, end = layout.opening[1:], layout.closing[:-1]
+    by_row = Layout(begin, (*layout.separators[:-1], end + _ROW_END + begin), end)
+    return output.text(by_row, style, 2 + dimensions).split(_ROW_END)
+
+
+def _object(members: list[tuple[bytes, bytes]], style: _Style, depth: int) -> bytes:
+    """Of keys that are quoted already and values."""
+    lead = style.line(depth + 1)
+    return b"{" + b",".join([lead + key + style.colon + value for key, value in members]) + style.line(depth) + b"}"
