@@ -36,9 +36,14 @@ def head_of(response: HttpResponse, version: str, *, keep_alive: bool, is_head: 
     start = _start(version, response.status, response.content_type, response.headers)
     if version == "1.1" and keep_alive and not is_head:  # what nearly all are
         return b"%b%bContent-Length: %d\r\n\r\n" % (start, date, len(response.body))
-    length = b"" if is_head or not (version == "1.1" or keep_alive) else b"Content-Length: %d\r\n" % len(response.body)
-    connection = b"Connection: close\r\n" if not keep_alive else b"Connection: keep-alive\r\n" * (version == "1.0")
-    return b"%b%b%b%b\r\n" % (start, date if version == "1.1" else b"", length, connection)
+    is_modern = version == "1.1"
+    length = b"Content-Length: %d\r\n" % len(response.body) if not is_head and (is_modern or keep_alive) else b""
+    connection = b""
+    if keep_alive:
+        connection = b"" if is_modern else b"Connection: keep-alive\r\n"
+    elif is_modern or response.closes:
+        connection = b"Connection: close\r\n"
+    return b"%b%b%b%b\r\n" % (start, date if is_modern else b"", length, connection)
 
 
 @lru_cache(maxsize=1 << 10)

@@ -241,13 +241,13 @@ async def test_the_body_of_a_get_is_ignored(talk):
 
 async def test_connection_close_is_echoed(talk):
     said = await talk.ask(request(PREDICT, INSTANCES, Connection="Close"))
-    assert said.endswith(b"Date: now\r\nContent-Length: 44\r\nConnection: close\r\n\r\n" + PREDICTIONS)
+    assert said.endswith(b"Date: now\r\nContent-Length: 43\r\nConnection: close\r\n\r\n" + PREDICTIONS)
     assert talk.transport.is_closed
 
 
 async def test_http_1_0_ends_with_the_connection(talk):
     said = await talk.ask(request("POST /v1/models/m:predict HTTP/1.0", INSTANCES))
-    head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nX-Model-Version: 7\r\nConnection: close\r\n\r\n"
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nX-Model-Version: 7\r\n\r\n"
     assert said == head + PREDICTIONS
     assert talk.transport.is_closed
 
@@ -257,7 +257,7 @@ async def test_http_1_0_may_stay(talk):
     said = await talk.ask(request(line, INSTANCES, Connection="keep-alive"))
     assert said == (
         b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nX-Model-Version: 7\r\n"
-        b"Content-Length: 44\r\nConnection: keep-alive\r\n\r\n" + PREDICTIONS
+        b"Content-Length: 43\r\nConnection: keep-alive\r\n\r\n" + PREDICTIONS
     )
     assert not talk.transport.is_closed
 
