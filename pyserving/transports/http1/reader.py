@@ -54,7 +54,7 @@ class RequestReader:
     ) -> None:
         """`hold` is told of the memory that a body takes, until it has arrived; it may raise a ServingError."""
         self._limits = limits
-        self._heads = heads or Heads()
+        self._heads = Heads() if heads is None else heads
         self._hold = hold
         self._parser = httptools.HttpRequestParser(self)
         self.arrivals: deque[Arrival] = deque()
