@@ -16,7 +16,7 @@ from pyserving.codec.json.predict import NonFinite, PredictBody, decode_predict,
 from pyserving.codec.predict_wire import PredictDecoder
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
 from pyserving.core import InferenceCore
-from pyserving.errors import ServingError
+from pyserving.errors import Internal, InvalidArgument, ServingError
 from pyserving.frontends.rest.routes import Route
 from pyserving.inference.classify import classify_examples
 from pyserving.inference.regress import regress_examples
@@ -107,7 +107,10 @@ class RestInference:
 
     async def _predict_proto(self, found: Route, request: HttpRequest, body: Buffer, counted: Request) -> Answer:
         """A PredictRequest for a PredictResponse. The URL names model and version; the request may name a signature."""
-        asked = self._decoder.decode(body)
+        try:
+            asked = self._decoder.decode(body)
+        except Internal as error:  # which it is for gRPC, where a stub has written the message
+            raise InvalidArgument(error.message) from None
         spec = found.spec
         if asked.model_spec is not None and asked.model_spec.signature_name:
             spec = replace(spec, signature_name=asked.model_spec.signature_name)
