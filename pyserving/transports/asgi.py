@@ -6,7 +6,7 @@ Status lines, dates, error pages for malformed requests and timeouts are that se
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -23,25 +23,24 @@ _IN_PATHS = "/-._~!$&'()*+,;=:@"
 
 
 class AsgiApplication:
-    """Opens what it serves at lifespan startup, and closes it at shutdown. A server without lifespan calls `open`
-    and `close`. The path below which it is mounted is not a part of its paths."""
+    """Opens what it serves at lifespan startup, and closes it at shutdown; a program that mounts it does so with
+    `running()`, since a mounted application hears nothing of lifespans. Where it is mounted is no part of its paths."""
 
     def __init__(
         self, serving: Callable[[], AbstractAsyncContextManager[Reception]], *, max_body_bytes: int = 1 << 30
     ) -> None:
         self._serving = serving
         self._max_body_bytes = max_body_bytes
-        self._stack = AsyncExitStack()
         self._reception: Reception | None = None
 
-    async def open(self) -> None:
-        """Return when requests can be answered."""
-        self._reception = await self._stack.enter_async_context(self._serving())
-
-    async def close(self) -> None:
-        """Answer what has been taken in, then close what was opened."""
-        self._reception = None
-        await self._stack.aclose()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Requests can be answered while this is open."""
+        try:
+            async with self._serving() as self._reception:
+                yield
+        finally:
+            self._reception = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -54,19 +53,19 @@ class AsgiApplication:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        try:
-            await self.open()
-        except ServingError as error:
-            await send({"type": "lifespan.startup.failed", "message": error.message})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.close()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.running())
+            except ServingError as error:
+                await send({"type": "lifespan.startup.failed", "message": error.message})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
         if self._reception is None:
-            raise FailedPrecondition("Not open: the ASGI server must support lifespan, or open() be called first")
+            raise FailedPrecondition("Not running: the ASGI server must support lifespan, or running() be open")
         body = bytearray()
         async for piece in _pieces(receive):
             body += piece

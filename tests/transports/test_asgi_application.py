@@ -53,9 +53,8 @@ def serving():
 @pytest.fixture
 async def server(serving):
     app = AsgiApplication(serving, max_body_bytes=100)
-    await app.open()
-    yield AsgiServer(app)
-    await app.close()
+    async with app.running():
+        yield AsgiServer(app)
 
 
 async def test_it_answers_with_status_type_length_and_headers(server):
