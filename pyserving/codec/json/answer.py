@@ -77,9 +77,9 @@ class _Output:
 
 
 def _number_texts(array: np.ndarray, nonfinite: NonFinite) -> Texts | list[bytes]:
-    texts = _texts_at_once(array, nonfinite) if array.size >= _MANY else None
-    if texts is None:
-        texts = texts_of(array, nonfinite)
+    if array.size >= _MANY and (at_once := _texts_at_once(array, nonfinite)):
+        return at_once
+    texts = texts_of(array, nonfinite)
     if texts is None:
         raise InvalidArgument(f"Failed to write JSON value for tensor type: {data_type_of(array).type_name}")
     return texts
@@ -154,7 +154,7 @@ def _row_objects(outputs: list[_Output], style: _Style) -> list[bytes]:
     """Each with its line's start before it."""
     opening, closing = style.line(2) + b"{", style.line(2) + b"}"
     member = style.line(3)
-    columns = []
+    columns: list[list[bytes]] = []
     for output in outputs:
         lead = (b"," if columns else b"") + member + output.key + style.colon
         columns.append([lead + row for row in _row_texts(output, style)])

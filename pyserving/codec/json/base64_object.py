@@ -16,7 +16,10 @@ _TEXT = re.compile(rb"([A-Za-z0-9+/]*)([=.]*)")
 
 def is_base64_object(value: Value) -> TypeGuard[Object]:
     """One member, named `b64`, and it is a string."""
-    return isinstance(value, Object) and len(value) == 1 and value[0][0] == _KEY and isinstance(value[0][1], bytes)
+    if not isinstance(value, Object) or len(value.members) != 1:
+        return False
+    ((name, encoded),) = value.members
+    return name == _KEY and isinstance(encoded, bytes)
 
 
 def is_named_values(value: Value) -> TypeGuard[Object]:
@@ -25,8 +28,8 @@ def is_named_values(value: Value) -> TypeGuard[Object]:
 
 
 def decoded(value: Object) -> bytes:
-    """The bytes of a base64 object. InvalidArgument by absl's rules: padding may be missing or whole, a dot is padding too."""
-    _, encoded = value[0]
+    """The bytes of a base64 object. InvalidArgument by absl's rules: padding, dots too, is whole or missing."""
+    ((_, encoded),) = value.members
     assert isinstance(encoded, bytes)  # is_base64_object
     found = _TEXT.fullmatch(encoded.translate(None, _WHITE_SPACE))
     if found is None:

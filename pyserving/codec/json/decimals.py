@@ -1,7 +1,7 @@
 """Floats as decimal digits, all elements of an array at once, rounded as C's printf rounds them.
 
-Arithmetic in doubles with known bounds. What these do not decide, a digit so near the middle between two, is told apart,
-and so are numbers beyond the range that they hold for.
+Arithmetic in doubles with known bounds. What these do not decide, as a digit so near the middle between two, is told
+apart.
 """
 
 from __future__ import annotations
@@ -37,19 +37,21 @@ _EXACT_POWER = 22
 
 
 def _power(exponents: np.ndarray) -> np.ndarray:
-    return _POWERS[exponents - _LEAST_POWER]
+    powers: np.ndarray = _POWERS[exponents - _LEAST_POWER]
+    return powers
 
 
 def _estimated_exponent(magnitudes: np.ndarray) -> np.ndarray:
     """Of the first digit; one too many or too few only for numbers next to a power of ten."""
-    return np.floor(np.log10(magnitudes)).astype(np.int64)
+    exponent: np.ndarray = np.floor(np.log10(magnitudes))
+    return exponent.astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------------------------- float32
 
 _MAX_EXACT_SCALE = 12
-"""A float has 24 bits, 5^12 has 28: their product is a double. No larger power of ten makes a tie at nine digits but for
-2^-14, none at six digits; nor does any division."""
+"""A float has 24 bits, 5^12 has 28: their product is a double. Larger powers of ten make a tie at nine digits of 2^-14
+alone, and none at six; negative ones make none."""
 _FLOAT_DOUBT = 2.0**-20
 """Two roundings of numbers below 2^30 to 53 bits, with room to spare."""
 _FLOAT_HALF_GAP = 60.0
@@ -92,11 +94,13 @@ def float_decimals(magnitudes: np.ndarray) -> Decimals:
 def _is_near_tie(scaled: np.ndarray, digits: np.ndarray, rest: np.ndarray) -> np.ndarray:
     nine = np.abs(scaled - digits) > 0.5 - _FLOAT_DOUBT
     six = np.abs(rest - 500) < _FLOAT_DOUBT
-    return nine | six
+    near: np.ndarray = nine | six
+    return near
 
 
 def _is_near_float_tie(doubles: np.ndarray) -> np.ndarray:
-    return ((doubles.view(np.uint64) + _FROM_FLOAT_TIE) & _FLOAT_TAIL) <= 2 * _FLOAT_TIE_DOUBT
+    distance: np.ndarray = (doubles.view(np.uint64) + _FROM_FLOAT_TIE) & _FLOAT_TAIL
+    return distance <= 2 * _FLOAT_TIE_DOUBT
 
 
 def _carried(
@@ -115,7 +119,7 @@ def _carried(
 DOUBLE_RANGE = (1e-280, 1e280)
 """Within it no intermediate result overflows, or falls below the normal numbers."""
 _DOUBLE_DOUBT = 2.0**-40
-"""The bound is 2^-47: two roundings of numbers below 32, and a power of ten known to 106 bits of a number below 2^57."""
+"""The bound is 2^-47: two roundings of numbers below 32, a power of ten that is known to 106 bits."""
 _SPLITTER = 2.0**27 + 1
 _DOUBLE_HALF_GAP = 12
 """10^17 / 2^53, as for floats."""
@@ -167,7 +171,8 @@ def double_decimals(magnitudes: np.ndarray) -> Decimals:
 def _reads_as(integers: np.ndarray, power: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """integer x 10^power is the number; right where 10^power or its inverse is exact, for then it is rounded once."""
     product = integers * _power(np.maximum(power, 0))
-    return product / _power(np.maximum(-power, 0)) == numbers
+    equal: np.ndarray = product / _power(np.maximum(-power, 0)) == numbers
+    return equal
 
 
 def _seventeen_digits(magnitudes: np.ndarray, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -174,7 +174,8 @@ def _digit_words(numbers: np.ndarray, num_digits: int) -> tuple[list[np.ndarray]
 
 def _eight_digits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Two numbers below 10^4, one behind the other."""
-    return _FOUR_DIGITS[first] | (_FOUR_DIGITS[second] << _HALF_WORD)
+    digits: np.ndarray = _FOUR_DIGITS[first] | (_FOUR_DIGITS[second] << _HALF_WORD)
+    return digits
 
 
 def eight_digits(numbers: np.ndarray) -> np.ndarray:

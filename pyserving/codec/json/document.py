@@ -1,4 +1,4 @@
-"""A JSON text as values, by RapidJSON's rules as TensorFlow Serving sets them: what it accepts, what it refuses and where.
+"""A JSON text as values, by RapidJSON's rules as TensorFlow Serving has them.
 
 It knows NaN and infinities, keeps strings as bytes, keeps every member of an object in its place, and stops after the
 first value. Nesting takes memory but no stack.
@@ -9,26 +9,29 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias, Union
 
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
 from pyserving.errors import InvalidArgument
 
 
-class Object(list[tuple[bytes, "Value"]]):
-    """Members in document order, duplicates included."""
+@dataclass(slots=True, eq=False)
+class Object:
+    """A JSON object."""
 
-    __slots__ = ()
+    members: list[tuple[bytes, Value]] = field(default_factory=list)
+    """In document order, duplicates included."""
 
     def first(self, key: bytes) -> list[Value]:
         """The value of the first member of this name, alone in a list; nothing in it when there is none."""
-        for name, value in self:
+        for name, value in self.members:
             if name == key:
                 return [value]
         return []
 
 
-Value: TypeAlias = Union[None, bool, int, float, bytes, list["Value"], Object]  # noqa: UP007  (a string stands in it)
+Value: TypeAlias = Union[bool, int, float, bytes, list["Value"], Object, None]  # noqa: UP007  (it names itself)
 """An integer is one that 64 bits can hold, signed or not; whatever else is a number is a float."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -137,14 +140,14 @@ class _Reader:
 
     def _put(self, value: Value) -> None:
         container = self._open[-1]
-        if type(container) is Object:
-            container.append((self._name, value))
+        if isinstance(container, Object):
+            container.members.append((self._name, value))
         else:
-            container.append(value)  # type: ignore[arg-type]  # no Object here
+            container.append(value)
 
     def _after_value(self) -> _Step | None:
         container = self._open[-1]
-        if type(container) is Object:
+        if isinstance(container, Object):
             return self._comma_or_brace
         return None if container is self._root else self._comma_or_bracket
 
@@ -262,7 +265,7 @@ class _Reader:
             parts.append(self._escape())
 
     def _escape(self) -> bytes:
-        """What an escape stands for; the character that comes is a backslash, or a control character that must not come."""
+        """What an escape stands for. What comes is a backslash, or a control character, which must not come."""
         backslash = self._at
         escape = self._text[backslash : backslash + 2]
         if escape == b"\\u":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from typing import TypeAlias
 
 from pyserving.codec.json.document import Object, Value
+from pyserving.codec.json.grisu import shortest_digits
 from pyserving.codec.json.text import as_message, quoted
 
 _MAX_BYTES = 256
@@ -19,7 +19,7 @@ _Waiting: TypeAlias = "bytes | tuple[bytes, Value, int]"
 
 
 def dump(value: Value) -> str:
-    """As it stands in a sentence: objects over several lines, arrays on one; cut, with its brackets left open, when long.
+    """As it stands in a sentence: objects over several lines, arrays on one; cut when long, its brackets left open.
 
     NaN and infinities, for which RapidJSON has no text, end it.
     """
@@ -32,9 +32,12 @@ def dump(value: Value) -> str:
             continue
         before, value, depth = item
         text += before
-        if isinstance(value, list):
-            text += b"{" if isinstance(value, Object) else b"["
-            waiting += reversed(_members(value, depth) if isinstance(value, Object) else _elements(value, depth))
+        if isinstance(value, Object):
+            text += b"{"
+            waiting += reversed(_members(value, depth))
+        elif isinstance(value, list):
+            text += b"["
+            waiting += reversed(_elements(value, depth))
         elif isinstance(value, float) and not math.isfinite(value):
             break
         else:
@@ -47,33 +50,32 @@ def _elements(array: list[Value], depth: int) -> list[_Waiting]:
     return [*((b", " if index else b"", value, depth + 1) for index, value in enumerate(shown)), b"]"]
 
 
-def _members(members: Object, depth: int) -> list[_Waiting]:
+def _members(container: Object, depth: int) -> list[_Waiting]:
     line = b"\n" + b"    " * (depth + 1)
     waiting: list[_Waiting] = []
-    for index, (name, value) in enumerate(members[:_MAX_BYTES]):
+    for index, (name, value) in enumerate(container.members[:_MAX_BYTES]):
         waiting += [(b"," if index else b"") + line + quoted(name), (b": ", value, depth + 1)]
-    return [*waiting, (line[:-4] if members else b"") + b"}"]
+    return [*waiting, (line[:-4] if container.members else b"") + b"}"]
 
 
 def _scalar(value: Value) -> bytes:
     if isinstance(value, bytes):
         return quoted(value)
     if isinstance(value, float):
-        return _shortest(value).encode()
+        return _double(value).encode()
     return b"null" if value is None else str(value).lower().encode()
 
 
-def _shortest(number: float) -> str:
-    """The shortest digits that read back as the number, laid out as RapidJSON's dtoa does."""
-    sign, digit_values, _ = Decimal(repr(number)).as_tuple()
-    digits = "".join(map(str, digit_values)).lstrip("0").rstrip("0")
-    if not digits:
-        return "-0.0" if sign else "0.0"
-    point = Decimal(repr(number)).adjusted() + 1  # so many digits stand before it
-    return ("-" if sign else "") + _laid_out(digits, point)
+def _double(number: float) -> str:
+    sign = "-" if math.copysign(1, number) < 0 else ""
+    if number == 0:
+        return f"{sign}0.0"
+    digits, power = shortest_digits(abs(number))
+    return sign + _laid_out(digits, len(digits) + power)
 
 
 def _laid_out(digits: str, point: int) -> str:
+    """With so many digits before the point."""
     if len(digits) <= point <= _PLAIN_DIGITS:
         return digits.ljust(point, "0") + ".0"
     if 0 < point <= _PLAIN_DIGITS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,9 @@ class ExamplesBody:
 
 
 def decode_examples(body: Buffer, *, max_bytes: int = DEFAULT_MAX_BYTES) -> ExamplesBody:
-    """Read a classify or regress request, before any model is looked up. InvalidArgument in TensorFlow Serving's sentences.
+    """Read a classify or regress request, before any model is looked up.
 
-    `max_bytes` bounds roughly what the values of the body may take.
+    InvalidArgument in TensorFlow Serving's sentences. `max_bytes` bounds roughly what the values of the body may take.
     """
     document = parse_object(body, max_bytes)
     signature_name = read_signature_name(document)
@@ -58,7 +59,7 @@ def _examples(document: Object) -> list[Value]:
         raise InvalidArgument(
             f"JSON Value: {dump(document)} When method is classify, key 'examples' is expected and was not found"
         )
-    if type(found[0]) is not list:
+    if not isinstance(found[0], list):
         raise InvalidArgument(f"JSON Value: {dump(document)} Expecting 'examples' value to be an list/array")
     if not found[0]:
         raise InvalidArgument(f"JSON Value: {dump(document)} 'examples' value is an empty array")
@@ -69,9 +70,9 @@ def _serialized_example(value: Value) -> bytes:
     if not isinstance(value, Object):
         raise InvalidArgument(f"Example must be JSON object but got JSON {kind_of(value)}")
     example = protos.Example()
-    for key, content in value:
+    for key, content in value.members:
         name = as_message(key)
-        feature = _feature(name, content if type(content) is list else [content])
+        feature = _feature(name, content if isinstance(content, list) else [content])
         example.features.feature[_proto_text(key)].CopyFrom(feature)
     return example.SerializeToString()
 
@@ -84,7 +85,7 @@ def _proto_text(key: bytes) -> str:
 def _feature(name: str, elements: list[Value]) -> protos.Feature:
     """The first element sets the kind; there is no feature without a name or of two kinds."""
     feature, kind = protos.Feature(), None
-    values: list[bytes | float | int] = []
+    values: list[Any] = []
     for element in elements:
         element_kind = _kind(name, element)
         kind = kind or element_kind

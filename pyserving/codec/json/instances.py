@@ -1,4 +1,7 @@
-"""The values of a predict request, `instances` or `inputs`, as one array for each input."""
+"""The values of a predict request, `instances` or `inputs`, as one array for each input.
+
+ValueError where a value has more dimensions than NumPy.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +28,8 @@ def read_columns(value: Value, infos: Inputs) -> dict[str, np.ndarray]:
                 "inputs is a plain value/list, but expecting an object as multiple "
                 "input tensors required as per tensorinfo_map"
             )
-        return {alias: _column(alias, value, info) for alias, info in infos.items()}
-    return {alias: _column(alias, _named(value, alias), info) for alias, info in infos.items()}
-
-
-def _column(alias: str, value: Value, info: TensorInfo) -> np.ndarray:
-    try:
-        return to_array(value, info.dtype)
-    except ValueError:
-        raise parsing_error(alias) from None
-
-
-def parsing_error(alias: str) -> InvalidArgument:
-    """For an array of more dimensions than NumPy has."""
-    return InvalidArgument(f"tensor parsing error: {alias}")
+        return {alias: to_array(value, info.dtype) for alias, info in infos.items()}
+    return {alias: to_array(_named(value, alias), info.dtype) for alias, info in infos.items()}
 
 
 def _named(members: Object, alias: str) -> Value:
@@ -62,36 +53,33 @@ def _read_plain(instances: list[Value], infos: Inputs) -> dict[str, np.ndarray]:
     """A base64 object may stand first even where several inputs are due; the run then misses the others."""
     alias, info = next(iter(infos.items()))
     try:
-        return {alias: _stacked(alias, instances, info)}
+        return {alias: _stacked(instances, info)}
     except ServingError:
-        _refuse_plain(alias, instances, info)
+        _refuse_plain(instances, info)
         raise
 
 
-def _stacked(alias: str, rows: list[Value], info: TensorInfo) -> np.ndarray:
-    try:
-        return filled(rows, (len(rows), *shape_of(rows[0])), info.dtype)
-    except ValueError:
-        raise parsing_error(alias) from None
+def _stacked(rows: list[Value], info: TensorInfo) -> np.ndarray:
+    return filled(rows, (len(rows), *shape_of(rows[0])), info.dtype)
 
 
-def _refuse_plain(alias: str, instances: list[Value], info: TensorInfo) -> None:
+def _refuse_plain(instances: list[Value], info: TensorInfo) -> None:
     """Go through the instances one by one, to the first that is wrong."""
     first: np.ndarray | None = None
     for index, value in enumerate(instances):
         if is_named_values(value):
             raise InvalidArgument(f"Expecting value/list but got object at item {index} of input list")
         try:
-            first = _checked_against(first, alias, value, info)
+            first = _checked_against(first, value, info)
         except ServingError as error:
             raise InvalidArgument(
                 f"Failed to process element: {index} of 'instances' list. Error: {error.status}"
             ) from None
 
 
-def _checked_against(first: np.ndarray | None, alias: str, value: Value, info: TensorInfo) -> np.ndarray:
+def _checked_against(first: np.ndarray | None, value: Value, info: TensorInfo) -> np.ndarray:
     """The first instance's array, which this one must agree with; it is the first itself where there is none yet."""
-    array = _column(alias, value, info)
+    array = to_array(value, info.dtype)
     if first is None:
         return array
     if array.size != first.size:
@@ -111,7 +99,7 @@ def _read_objects(instances: list[Value], infos: Inputs) -> dict[str, np.ndarray
         _refuse_objects(instances, infos)
         raise AssertionError("rows that fit were refused")
     try:
-        return {alias: _stacked(alias, columns[as_bytes(alias)], info) for alias, info in infos.items()}
+        return {alias: _stacked(columns[as_bytes(alias)], info) for alias, info in infos.items()}
     except ServingError:
         _refuse_objects(instances, infos)
         raise
@@ -123,7 +111,7 @@ def _columns(instances: list[Value], names: set[bytes]) -> dict[bytes, list[Valu
     for instance in instances:
         if not is_named_values(instance):
             return None
-        members = dict(instance)
+        members = dict(instance.members)
         if members.keys() != names:
             return None
         for name, value in members.items():
@@ -140,7 +128,7 @@ def _refuse_objects(instances: list[Value], infos: Inputs) -> None:
             try:
                 if alias not in infos:
                     raise InvalidArgument(f"JSON object: does not have named input: {alias}")
-                firsts[alias] = _checked_against(firsts.get(alias), alias, value, infos[alias])
+                firsts[alias] = _checked_against(firsts.get(alias), value, infos[alias])
             except ServingError as error:
                 raise InvalidArgument(
                     f"Failed to process element: {index} key: {alias} of 'instances' list. Error: {error.status}"
@@ -153,4 +141,4 @@ def _refuse_objects(instances: list[Value], infos: Inputs) -> None:
 
 
 def _aliased(instance: Object) -> Iterator[tuple[str, Value]]:
-    return ((as_message(name), value) for name, value in instance)
+    return ((as_message(name), value) for name, value in instance.members)

@@ -36,7 +36,7 @@ def _bool_texts(numbers: np.ndarray) -> Texts:
 
 
 def _magnitude_texts(numbers: np.ndarray) -> Texts:
-    """Sixteen digits with zeros before them, moved down over the zeros. A third word has room for what a sign moves up."""
+    """Sixteen digits with zeros before them, moved down over the zeros. The third word is for what signs move up."""
     num_digits = 1 + np.searchsorted(_POWERS, numbers, "right")
     upper = numbers // _EIGHT_DIGITS
     first, second = eight_digits(upper), eight_digits(numbers - upper * _EIGHT_DIGITS)

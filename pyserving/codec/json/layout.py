@@ -39,23 +39,21 @@ def line(depth: int) -> bytes:
 
 
 def _layout(dimensions: int, comma: bytes, line_at: Callable[[int], bytes]) -> Layout:
-    """`line_at` gives what goes before an item (or the bracket that closes it) within so many of the array's own lists."""
+    """`line_at` gives what goes before an item or a closing bracket within so many of the array's own lists."""
     opening = [b"[" + line_at(level + 1) for level in range(dimensions)]
     closing = [line_at(level) + b"]" for level in range(dimensions)]
     separators = []
     for ending in range(max(dimensions, 1)):
         level = dimensions - ending
-        separators.append(
-            b"".join([*reversed(closing[level:]), comma, line_at(level), *opening[level:]])
-        )
+        separators.append(b"".join([*reversed(closing[level:]), comma, line_at(level), *opening[level:]]))
     return Layout(b"".join(opening), tuple(separators), b"".join(reversed(closing)))
 
 
 def between(layout: Layout, shape: tuple[int, ...]) -> list[bytes]:
-    """What stands between the elements of an array without zero dimensions, in order: one fewer than there are elements."""
+    """What stands between the elements, in order: one fewer than there are. `shape` has no zeros."""
     gaps: list[bytes] = []
     for separator, size in zip(layout.separators, reversed(shape), strict=False):
-        gaps = (gaps + [separator]) * (size - 1) + gaps
+        gaps = [*gaps, separator] * (size - 1) + gaps
     return gaps
 
 

@@ -1,4 +1,4 @@
-"""Numbers as TensorFlow Serving prints them, one by one: six digits where they read back as the number, else all there are."""
+"""Numbers as TensorFlow Serving prints them: in six digits if these read back as the number, else in all there are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """JSON of `:predict`: a request as arrays by input name, outputs as the answer's bytes.
 
-Numbers go from bytes to arrays through simdjson's buffers where that gives the same as the complete reader of `document`
-and `tensor`, which takes all else; both ways raise the same sentences.
+Plain numbers go from bytes to arrays through `plain_numbers`; all else, and whatever is wrong, is read by the complete
+reader of `document` and `instances`, which gives the same arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pyserving.codec.json import plain_numbers
 from pyserving.codec.json.answer import encode_columns, encode_rows
 from pyserving.codec.json.document import Object
 from pyserving.codec.json.dump import dump
@@ -25,8 +26,8 @@ from pyserving.messages import Buffer
 from pyserving.signature import DEFAULT_SIGNATURE_NAME, SignatureDef, TensorInfo
 
 Signatures: TypeAlias = Callable[[str], Mapping[str, SignatureDef]]
-"""All signatures of the model that the URL names, or the ServingError that it cannot be had; given the signature name of
-the body (`""` when it has none). Called once, after the body's own form is found right and before any tensor is read."""
+"""All signatures of the model that the URL names, or the ServingError why it cannot be had. Given the signature name of
+the body, `""` when it has none; called once, when the body is found to be JSON and before any tensor is read."""
 
 
 __all__ = ["Format", "NonFinite", "PredictBody", "Signatures", "decode_predict", "encode_predict"]
@@ -55,13 +56,25 @@ class PredictBody:
 def decode_predict(body: Buffer, signatures: Signatures, *, max_bytes: int = DEFAULT_MAX_BYTES) -> PredictBody:
     """Read a request.
 
-    InvalidArgument in TensorFlow Serving's sentences; Unimplemented in columnar form for a dtype that JSON has no values of.
-    `max_bytes` bounds roughly what the values of the body may take.
+    InvalidArgument in TensorFlow Serving's sentences; Unimplemented, in columnar form, for a dtype that JSON has no
+    values of. `max_bytes` bounds roughly what the values of the body may take.
     """
-    document = parse_object(body, max_bytes)
+    text = bytes(body)
+    plain = plain_numbers.read(text)
+    if plain is None:
+        return read_completely(text, signatures, max_bytes)
+    infos = _input_infos(signatures(plain.signature_name), plain.signature_name)
+    inputs = plain.inputs(infos)
+    if inputs is None:
+        return _read_values(parse_object(text, max_bytes), plain.signature_name, infos)
+    return PredictBody(plain.signature_name, Format.ROW if plain.is_rows else Format.COLUMNAR, inputs)
+
+
+def read_completely(text: bytes, signatures: Signatures, max_bytes: int = DEFAULT_MAX_BYTES) -> PredictBody:
+    """As `decode_predict`, value by value whatever the body is."""
+    document = parse_object(text, max_bytes)
     signature_name = read_signature_name(document)
-    infos = _input_infos(signatures(signature_name), signature_name)
-    return _read_values(document, signature_name, infos)
+    return _read_values(document, signature_name, _input_infos(signatures(signature_name), signature_name))
 
 
 def _input_infos(signatures: Mapping[str, SignatureDef], name: str) -> Mapping[str, TensorInfo]:
@@ -75,6 +88,13 @@ def _input_infos(signatures: Mapping[str, SignatureDef], name: str) -> Mapping[s
 
 
 def _read_values(document: Object, signature_name: str, infos: Mapping[str, TensorInfo]) -> PredictBody:
+    try:
+        return _checked_values(document, signature_name, infos)
+    except ValueError as error:
+        raise InvalidArgument(f"tensor parsing error: {error}") from error
+
+
+def _checked_values(document: Object, signature_name: str, infos: Mapping[str, TensorInfo]) -> PredictBody:
     instances, inputs = document.first(b"instances"), document.first(b"inputs")
     if instances and inputs:
         raise InvalidArgument(
@@ -83,7 +103,7 @@ def _read_values(document: Object, signature_name: str, infos: Mapping[str, Tens
         )
     if instances:
         rows = instances[0]
-        if type(rows) is not list:
+        if not isinstance(rows, list):
             raise InvalidArgument(f"JSON Value: {dump(document)} Expecting 'instances' to be an list/array")
         if not rows:
             raise InvalidArgument(f"JSON Value: {dump(document)} No values in 'instances' array")

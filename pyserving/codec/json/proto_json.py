@@ -18,7 +18,7 @@ from pyserving.types import ServableId, ServableState
 
 
 def encode_model_status(states: Sequence[ServableState]) -> bytes:
-    """The body of GET /v1/models/NAME: `states` in their order (the core gives the newest first), newline at the end."""
+    """The body of GET /v1/models/NAME. `states` stay in their order; the core gives the newest first."""
     response = protos.GetModelStatusResponse()
     for state in states:
         entry = response.model_version_status.add(version=state.id.version, state=int(state.manager_state))
@@ -44,11 +44,11 @@ def _document(message: Message) -> str:
 
 
 def _message(message: Message, depth: int) -> str:
+    fields: list[Any] = sorted(message.DESCRIPTOR.fields, key=lambda field: field.number)
     if message.DESCRIPTOR.full_name in _WRAPPERS:
-        field = message.DESCRIPTOR.fields_by_number[1]
-        return _SCALARS[field.cpp_type](getattr(message, field.name), field)
+        return _single(getattr(message, fields[0].name), fields[0], depth)
     members = []
-    for field in sorted(message.DESCRIPTOR.fields, key=lambda field: field.number):
+    for field in fields:
         if not field.has_presence or message.HasField(field.name):
             members.append(f"{_quoted(field.name)}: {_field(getattr(message, field.name), field, depth + 1)}")
     return _block("{", members, "}", depth)
@@ -59,7 +59,7 @@ def _block(opening: str, items: Iterable[str], closing: str, depth: int) -> str:
     return f"{opening}{lines}\n{' ' * depth}{closing}" if lines else opening + closing
 
 
-def _field(value: Any, field: FieldDescriptor, depth: int) -> str:
+def _field(value: Any, field: Any, depth: int) -> str:
     if isinstance(value, Mapping):
         entry = field.message_type.fields_by_name["value"]
         members = [f"{_quoted(str(key))}: {_single(value[key], entry, depth + 1)}" for key in sorted(value)]
@@ -69,40 +69,40 @@ def _field(value: Any, field: FieldDescriptor, depth: int) -> str:
     return _single(value, field, depth)
 
 
-def _single(value: Any, field: FieldDescriptor, depth: int) -> str:
+def _single(value: Any, field: Any, depth: int) -> str:
     if field.message_type is not None:
         return _message(value, depth)
     return _SCALARS[field.cpp_type](value, field)
 
 
-def _enum(value: int, field: FieldDescriptor) -> str:
+def _enum(value: int, field: Any) -> str:
     known = field.enum_type.values_by_number.get(value)
     return _quoted(known.name) if known else str(value)
 
 
-def _string(value: str | bytes, field: FieldDescriptor) -> str:
+def _string(value: str | bytes, field: Any) -> str:
     return _quoted(value if isinstance(value, str) else b64encode(value).decode())
 
 
-def _bool(value: bool, field: FieldDescriptor) -> str:
+def _bool(value: bool, field: Any) -> str:
     return "true" if value else "false"
 
 
-def _integer(value: int, field: FieldDescriptor) -> str:
+def _integer(value: int, field: Any) -> str:
     return str(value)
 
 
-def _wide_integer(value: int, field: FieldDescriptor) -> str:
+def _wide_integer(value: int, field: Any) -> str:
     """JavaScript's numbers do not hold 64 bits."""
     return f'"{value}"'
 
 
-def _float(value: float, field: FieldDescriptor) -> str:
+def _float(value: float, field: Any) -> str:
     text = f"{value:.6g}"
     return _real(value, text if np.float32(text) == value else f"{value:.9g}")
 
 
-def _double(value: float, field: FieldDescriptor) -> str:
+def _double(value: float, field: Any) -> str:
     text = f"{value:.15g}"
     return _real(value, text if float(text) == value else f"{value:.17g}")
 
@@ -113,7 +113,7 @@ def _real(value: float, text: str) -> str:
     return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
 
 
-_SCALARS: dict[int, Callable[[Any, FieldDescriptor], str]] = {
+_SCALARS: dict[int, Callable[[Any, Any], str]] = {
     FieldDescriptor.CPPTYPE_INT32: _integer,
     FieldDescriptor.CPPTYPE_INT64: _wide_integer,
     FieldDescriptor.CPPTYPE_UINT32: _integer,
@@ -131,7 +131,9 @@ _WRAPPERS = frozenset(
 """Their one value stands for them."""
 
 _SHORT_ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
-_ESCAPED = re.compile('[\x00-\x1f"<>\\\\\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb]')
+_ESCAPED = re.compile(
+    r'[\x00-\x1f"<>\\\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb]'
+)
 """Angle brackets and invisible characters too, which protobuf escapes for browsers' sake."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -32,9 +32,10 @@ _JSON_TYPES = frozenset([*REAL_TYPES, *INTEGER_RANGES, DataType.DT_BOOL, DataTyp
 def shape_of(value: Value) -> tuple[int, ...]:
     """Read along the first element of each level."""
     shape = []
-    while type(value) is list:
-        shape.append(len(value))
-        value = value[0] if value else None
+    first = value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
     return tuple(shape)
 
 
@@ -60,7 +61,7 @@ def _leaves(value: Value, shape: tuple[int, ...]) -> list[Value] | None:
     """All elements in order; None where the value does not have the shape."""
     level: list[Value] = [value]
     for size in shape:
-        lists = [item for item in level if type(item) is list and len(item) == size]
+        lists = [item for item in level if isinstance(item, list) and len(item) == size]
         if len(lists) != len(level):
             return None
         level = list(chain.from_iterable(lists))
@@ -69,7 +70,7 @@ def _leaves(value: Value, shape: tuple[int, ...]) -> list[Value] | None:
 
 def _elements(leaves: list[Value], dtype: DataType) -> np.ndarray | None:
     """The elements as a flat array; None where one of them has another type."""
-    types = set(map(type, leaves))
+    types: set[type] = set(map(type, leaves))
     if dtype in REAL_TYPES:
         return real_numbers(leaves, dtype) if types <= {int, float} else None
     if dtype in INTEGER_RANGES:
@@ -88,7 +89,7 @@ def real_numbers(numbers: list[Value] | np.ndarray, dtype: DataType) -> np.ndarr
         return doubles.astype(dtype.numpy, copy=False)
 
 
-def _integers(leaves: list[int], dtype: DataType) -> np.ndarray | None:
+def _integers(leaves: list[Any], dtype: DataType) -> np.ndarray | None:
     low, high = INTEGER_RANGES[dtype]
     if leaves and not low <= min(leaves) <= max(leaves) <= high:
         return None
@@ -111,14 +112,14 @@ def _refuse(root: Value, shape: tuple[int, ...], dtype: DataType) -> NoReturn:
     """Raise for the first value, in document order, that does not fit."""
     levels: list[Iterator[Value]] = [iter([root])]
     while levels:
-        value = next(levels[-1], levels)
-        if value is levels:
-            levels.pop()
-        elif type(value) is list:
-            _check_list(value, len(levels) - 1, shape)
-            levels.append(iter(value))
-        else:
+        for value in levels[-1]:
+            if isinstance(value, list):
+                _check_list(value, len(levels) - 1, shape)
+                levels.append(iter(value))
+                break
             _check_element(value, len(levels) - 1, shape, dtype)
+        else:
+            levels.pop()
     raise AssertionError("a value that fits was refused")
 
 
@@ -155,6 +156,8 @@ def kind_of(value: Value) -> str:
         return "Null"
     if isinstance(value, bool):
         return "True" if value else "False"
+    if isinstance(value, Object):
+        return "Object"
     if isinstance(value, list):
-        return "Object" if isinstance(value, Object) else "Array"
+        return "Array"
     return "String" if isinstance(value, bytes) else "Number"

@@ -21,7 +21,7 @@ def _escape(found: re.Match[bytes]) -> bytes:
 
 
 def as_message(text: bytes) -> str:
-    """Bytes as part of an error's sentence; those that are no UTF-8 stand in it as surrogates and leave as themselves."""
+    """Bytes as part of a sentence. Those that are no UTF-8 stand in it as surrogates, and leave it as themselves."""
     return text.decode("utf-8", "surrogateescape")
 
 

@@ -18,7 +18,7 @@ class Texts:
     """The texts of an array's elements, in order."""
 
     words: Sequence[np.ndarray]
-    """uint64 [n] each: bytes 0 to 7 of every text, then bytes 8 to 15, ... What lies beyond a text's end means nothing."""
+    """uint64 [n] each: bytes 0 to 7 of every text, then bytes 8 to 15, ... Beyond a text's end they mean nothing."""
     lengths: np.ndarray
     """int64 [n]; every text has a byte at least."""
 
@@ -51,7 +51,7 @@ class Texts:
 
 
 def _outer_separators(layout: Layout, shape: tuple[int, ...]) -> list[tuple[int, bytes]]:
-    """Those that stand where lists end, each with the number of elements after which it comes again; the longest last."""
+    """Those where lists end, each with the number of elements after which it comes again; the longest last."""
     periods = np.cumprod(shape[:0:-1]).tolist()
     return list(zip(periods, layout.separators[1:], strict=True))
 
