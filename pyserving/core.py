@@ -10,7 +10,7 @@ import numpy as np
 
 from pyserving.protos import ModelServerConfig
 from pyserving.signature import SignatureDef
-from pyserving.types import ModelSpec, Prediction, ServableId, ServableState
+from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableState
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,17 @@ class InferenceCore(Protocol):
 
 class Core(InferenceCore, Protocol):
     """ServerCore, or a fake of it."""
+
+    @property
+    def generation(self) -> int:
+        """Another number whenever a spec may mean another version than it did."""
+        ...
+
+    def prepare(
+        self, spec: ModelSpec, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str]
+    ) -> PreparedPrediction | None:
+        """What `predict` makes of all requests like this one, as long as `generation` does not change."""
+        ...
 
     def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
         """The serialized tensorflow.serving.SignatureDefMap, as the model has it."""

@@ -62,3 +62,6 @@ StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIt
 HttpHandler: TypeAlias = Callable[[HttpRequest], HttpResponse | Coroutine[Any, Any, HttpResponse] | None]
 """Answers a request at once or, where it has to wait, by a coroutine; None: not mine. Up to its first wait the
 coroutine may run outside of any task."""
+QuickMethod: TypeAlias = Callable[[Buffer, float | None], bytes | None]
+"""A unary method for requests that it can answer at once, given the deadline too. None: ask the Method, for nothing has
+been done. Raises ServingError."""

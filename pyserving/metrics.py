@@ -229,7 +229,10 @@ class Metrics:
         self.rejected = self._counter("/pyserving/rejected_total", "reason")
         self.model_version_state = self._gauge("/pyserving/model_version_state", "model", "version")
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
+        self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+
+        self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
 
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -283,6 +286,68 @@ class Metrics:
     def _declare(self, family: Family[_Cell]) -> Family[_Cell]:
         self._families[family.name] = family
         return family
+
+
+class RequestCells:
+    """The cells that requests for one signature are counted in, for those who count many without waiting."""
+
+    __slots__ = ("_counts", "_durations", "_labels", "_latencies", "_metrics", "_runtimes")
+
+    def __init__(self, metrics: Metrics, api: str, entrypoint: str, runtime: str, labels: tuple[str, str, str]) -> None:
+        """`labels` are the name, version and signature of a model that is there."""
+        name = labels[0]
+        self._metrics = metrics
+        self._labels = labels
+        self._counts = metrics.request_count.labels(name, "OK")
+        self._latencies = metrics.request_latency.labels(name, api, entrypoint)
+        self._runtimes = metrics.runtime_latency.labels(name, api, runtime)
+        self._durations = metrics.request_duration.labels(*labels, "OK")
+
+    def answered(self, micros: int, runtime_micros: float) -> None:
+        self._counts.value += 1
+        self._latencies.add(micros)
+        self._durations.add(micros)
+        self._runtimes.add(runtime_micros)
+
+    def failed(self, micros: int, error: Exception) -> None:
+        status = _status_name(error)
+        self._metrics.request_count.labels(self._labels[0], status).increment()
+        self._metrics.request_duration.labels(*self._labels, status).add(micros)
+
+
+class RunCount:
+    """Counts the session runs of one version."""
+
+    __slots__ = ("_metrics", "_model", "_totals", "_version", "_ways")
+
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._version = version
+        self._ways: dict[str, Counter] = {}
+        self._totals: tuple[Counter, Counter, Counter] | None = None
+
+    def __call__(self, micros: float, way: str) -> None:
+        """A run of so many microseconds is over. `way` names how it was made."""
+        runs, graphs, usecs = self._totals or self._new_totals()
+        runs.value += 1
+        graphs.value += 1
+        usecs.value += round(micros)
+        (self._ways.get(way) or self._new_way(way)).value += 1
+
+    def _new_totals(self) -> tuple[Counter, Counter, Counter]:
+        """Of the whole process; the page has them from the first run on."""
+        metrics = self._metrics
+        self._totals = (
+            metrics.direct_session_runs.labels(),
+            metrics.graph_runs.labels(),
+            metrics.graph_run_time_usecs.labels(),
+        )
+        return self._totals
+
+    def _new_way(self, way: str) -> Counter:
+        self._ways[way] = self._metrics.runs.labels(self._model, self._version, way)
+        return self._ways[way]
 
 
 class Request:

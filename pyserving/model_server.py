@@ -19,13 +19,16 @@ from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
 from pyserving.frontends.rest import RestApi, RestOptions
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.attempt import Action, Attempt
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import Policy, availability_preserving, resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
+from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, schedulable_cpus
 from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
-from pyserving.metrics import Metrics
+from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
@@ -54,6 +57,12 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
+_REMOTE_POLL_SECONDS = 60
+_REMOTE_ANSWER_SECONDS = 60.0
+"""Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
+_REMOTE_CLOCK_MARGIN_SECONDS = 60.0
+"""Object stores keep good time, and refuse clients that do not."""
+_MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
 _POLICIES: Mapping[str, Policy] = {
@@ -77,7 +86,7 @@ class ModelServer:
         self._core: ServerCore | None = None
         self._rest: RestApi
         self._session_config = b""
-        self._loaders: dict[ServableId, ServableLoader[Servable]] = {}
+        self._loop_time = LoopTime()
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -92,8 +101,11 @@ class ModelServer:
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
         check_addresses(_grpc_addresses(settings))
-        scanning = await enter(Workers("scan", 1))
-        scanning_remote = await enter(Workers("scan-remote", 4))
+        # Storage may keep threads for good: one each, as many as there are base paths within reason.
+        scanning, scanning_remote = [
+            await enter(Workers(name, threads, max_stand_ins=_MOST_STUCK_SCANS, waits_at_close=False))
+            for name, threads in (("scan", 1), ("scan-remote", 4))
+        ]
         cpus = schedulable_cpus()
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
@@ -189,8 +201,11 @@ class ModelServer:
             unloading,
             self.monitor.publish,
             _POLICIES[settings.aspired_version_policy],
-            reload_replaced_versions=settings.reload_replaced_versions,
             retries=LoadRetries(settings.max_num_load_retries, settings.load_retry_interval_micros),
+            on_attempt=self._count_attempt,
+            load_patience_seconds=options.transition_patience_seconds(settings.num_load_threads),
+            unload_patience_seconds=options.transition_patience_seconds(settings.num_unload_threads),
+            reload_replaced_versions=settings.reload_replaced_versions,
         )
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
@@ -213,9 +228,12 @@ class ModelServer:
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", 60),
+                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
                 incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
+                answer_seconds=_REMOTE_ANSWER_SECONDS,
+                clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
+                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
                 storage=RemoteStorage(),
             ),
         )
@@ -230,9 +248,7 @@ class ModelServer:
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        loader = ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
-        self._loaders[version.id] = loader
-        return loader
+        return ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
 
     def _open_executor(self, path: str) -> Executor:
         """In a loading thread."""
@@ -248,7 +264,9 @@ class ModelServer:
         servable = Servable(
             servable_id,
             executor,
-            DirectSession(executor, running, self._count_run),
+            DirectSession(
+                executor, running, RunCount(self.metrics, servable_id.name, str(servable_id.version)), self._loop_time
+            ),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -283,7 +301,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        transport = _HTTP2 if settings.grpc_transport == "http2" else GrpcioServer
+        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods())
+        transport = http2 if settings.grpc_transport == "http2" else GrpcioServer
         return transport(
             methods,
             streams,
@@ -340,24 +359,19 @@ class ModelServer:
         name, version = state.id.name, str(state.id.version)
         self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
-        if state.health is not None:
-            self.metrics.load_failures.labels(name, version, state.health.code.name).increment()
-        loader = self._loaders.get(state.id)
-        if loader is None:
-            return
-        for attempt in loader.take_attempts():
-            status = "success" if attempt.has_succeeded else "fail"
-            self.metrics.load_attempt_count.labels(loader.path, status).increment()
-            self.metrics.load_latency.labels(loader.path).increment(round(attempt.micros))
-        for warmup in loader.take_warmups():
-            warmup.count_into(self.metrics)
-        if state.manager_state is ManagerState.END:
-            del self._loaders[state.id]
 
-    def _count_run(self, micros: float) -> None:
-        self.metrics.direct_session_runs.labels().increment()
-        self.metrics.graph_runs.labels().increment()
-        self.metrics.graph_run_time_usecs.labels().increment(round(micros))
+    def _count_attempt(self, attempt: Attempt) -> None:
+        metrics, loader = self.metrics, attempt.loader
+        if attempt.error is not None:
+            failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
+            failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
+        assert isinstance(loader, ServableLoader), "all are made by _loader"
+        for opening in loader.take_attempts():
+            status = "success" if opening.has_succeeded else "fail"
+            metrics.load_attempt_count.labels(loader.path, status).increment()
+            metrics.load_latency.labels(loader.path).increment(round(opening.micros))
+        for warmup in loader.take_warmups():
+            warmup.count_into(metrics)
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

@@ -131,7 +131,11 @@ class Options:
     )
 
     # Loading
-    num_load_threads: int = _int32(0, "Threads that load versions. 0: eight, or one for each CPU where there are more")
+    num_load_threads: int = _int32(
+        0,
+        "Threads that load versions; where there are several, one model leaves the last to the others. 0: eight, or "
+        "one for each CPU where there are more, and one more for each load that takes longer than 30 seconds",
+    )
     num_unload_threads: int = _int32(0, "Threads that unload versions. 0: as for loading")
     max_num_load_retries: int = _int32(5, "Further attempts after a version failed to load. 0: none")
     load_retry_interval_micros: int = _int64(60_000_000, "Microseconds between two attempts. Negative: none")
@@ -486,10 +490,18 @@ _TRANSITION_THREADS = 8
 """More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
 and must not keep other models waiting."""
 
+_TRANSITION_PATIENCE_SECONDS = 30.0
+"""Longer than most loads take. Should one take longer all the same, one more runs beside it."""
+
 
 def transition_threads(wished: int, cpus: int) -> int:
     """What `--num_load_threads` or `--num_unload_threads` comes to."""
     return wished or max(_TRANSITION_THREADS, cpus)
+
+
+def transition_patience_seconds(wished: int) -> float | None:
+    """After what time another thread stands in for one that loads or unloads: never, where their number was wished."""
+    return None if wished else _TRANSITION_PATIENCE_SECONDS
 
 
 def startup_warning(given: Collection[str]) -> str | None:

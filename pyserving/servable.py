@@ -20,7 +20,7 @@ from pyserving.signature import (
     REGRESS_METHOD_NAME,
     SignatureDef,
 )
-from pyserving.types import Prediction, ServableId
+from pyserving.types import Prediction, PreparedPrediction, ServableId
 
 _PREDICTABLE = (PREDICT_METHOD_NAME, CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME)
 
@@ -107,6 +107,23 @@ class Servable:
             plan = self._session.plan(signature.feeds, signature.fetches)
         run = await self._session.run(plan, arrays, handle, deadline)
         return Prediction(self.id, signature.name, dict(zip(aliases, run.outputs, strict=True)), run.runtime_micros)
+
+    def prepare(
+        self, signature_name: str, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str]
+    ) -> PreparedPrediction | None:
+        """All that `predict` finds out from these inputs besides their elements; None when some of it is not at hand.
+
+        Raises what `predict` raises.
+        """
+        signature = self._signature(signature_name)
+        _check_input_names(signature.definition, inputs)
+        if output_filter or any(alias not in inputs for alias in signature.input_aliases):
+            return None
+        arrays = [inputs[alias] for alias in signature.input_aliases]
+        plan = self._session.plan(signature.feeds, signature.fetches)
+        plan.check_dtypes(arrays)
+        run = partial(self._session.run_now, plan.choice(arrays))
+        return PreparedPrediction(self.id, signature.name, signature.input_aliases, signature.output_aliases, run)
 
     async def run(
         self,

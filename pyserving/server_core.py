@@ -21,15 +21,16 @@ from pyserving.errors import (
     Unavailable,
     Unknown,
 )
+from pyserving.lifecycle.handle import ServableHandle
 from pyserving.lifecycle.labels import VersionLabels
-from pyserving.lifecycle.manager import AspiredVersionsManager, ServableHandle
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.model_config import validate_model_server_config
 from pyserving.outcome import Fate, Outcome, failure_text, outcome_of
 from pyserving.protos import ModelConfig, ModelServerConfig
 from pyserving.signature import SignatureDef
 from pyserving.sources.version_policy import MonitoredServable, monitored_servable
-from pyserving.types import ModelSpec, Prediction, ServableId, ServableRequest, ServableState
+from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableRequest, ServableState
 
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1000
@@ -47,7 +48,7 @@ class Source(Protocol):
 
     def update_config(self, servables: Sequence[MonitoredServable]) -> None: ...
 
-    async def scanned(self) -> None: ...
+    async def scanned(self, names: Collection[str]) -> None: ...
 
 
 class ServerCore:
@@ -69,7 +70,10 @@ class ServerCore:
         self._labels = VersionLabels(
             manager.available_versions, allow_unavailable=allow_version_labels_for_unavailable_models
         )
+        self.generation = 0
+        """Another number whenever a spec may mean another version than it did."""
         manager.serving_map_changed.append(self._labels.apply)
+        manager.serving_map_changed.append(self._begin_generation)
 
     # Requests.
 
@@ -89,6 +93,20 @@ class ServerCore:
                 handle, spec.signature_name, inputs, output_filter, deadline, take_in_worker
             )
             return prediction
+
+    def prepare(
+        self, spec: ModelSpec, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str]
+    ) -> PreparedPrediction | None:
+        """What `predict` makes of all requests like this one, as long as `generation` does not change.
+
+        None when not all of it can be known; raises what `predict` raises.
+        """
+        with self._handle(spec) as servable:
+            prepared: PreparedPrediction | None = servable.prepare(spec.signature_name, inputs, output_filter)
+            return prepared
+
+    def _begin_generation(self) -> None:
+        self.generation += 1
 
     async def run(
         self,
@@ -171,6 +189,7 @@ class ServerCore:
                 _log.info(" (Re-)adding model: %s", model.name)
         self._config = config
         self._models = {model.name: model for model in models}
+        self._begin_generation()
         self._labels.wish({model.name: dict(model.version_labels) for model in models})
         self._source.update_config([monitored_servable(model) for model in models])
 
@@ -185,8 +204,9 @@ class ServerCore:
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         """Make `config` the wish, try afresh what has failed, and wait as `came_true` does."""
         self.apply_config(config)
+        names = [model.name for model in config.model_config_list.config]
         with suppress(asyncio.TimeoutError):  # told below
-            await _until(deadline, self._source.scanned())  # a model may have another path now, which counts first
+            await _until(deadline, self._source.scanned(names))  # a model may have another path now, which counts first
         for model in config.model_config_list.config:
             for version in self._manager.aspired_versions(model.name):
                 self._manager.retry(ServableId(model.name, version))
@@ -230,7 +250,7 @@ class ServerCore:
 
     async def _settled(self, names: Collection[str], deadline: float | None, is_strict: bool) -> bool:
         try:
-            await _until(deadline, self._source.scanned())
+            await _until(deadline, self._source.scanned(names))
         except asyncio.TimeoutError:
             return False
         return await self._monitor.wait_until(lambda: self._is_settled(names, is_strict), deadline)

@@ -9,14 +9,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from pyserving.errors import DeadlineExceeded, ServingError, error_for
-from pyserving.executors.execution_plan import Choice, ExecutionPlan
-from pyserving.executors.executor import Executor
+from pyserving.executors.execution_plan import LOOP, Choice, ExecutionPlan
+from pyserving.executors.executor import Executor, Way
+from pyserving.executors.loop_licence import LONG_MICROS
+from pyserving.loop_time import LoopTime
 from pyserving.workers import Job, Share, Workers
 
 __all__ = ["TIMED_OUT", "CallingThreadSession", "DirectSession", "ExecutionPlan", "Handle", "RunResult", "Session"]
@@ -54,10 +56,20 @@ class Session(Protocol):
         self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], handle: Handle | None, deadline: float | None
     ) -> RunResult: ...
 
+    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None: ...
+
     async def offload(self, function: Callable[[], _T]) -> _T: ...
 
     def in_calling_thread(self, observe: Callable[[float], None]) -> Session:
         """The same plans, run where they are asked for. `observe(micros)` hears of each run, failed ones included."""
+
+
+Observe: TypeAlias = Callable[[float, str], None]
+"""Hears of a run: its microseconds, and the name of the way it went, or LOOP."""
+
+
+def _nobody(micros: float, way: str) -> None:
+    """Where nobody counts."""
 
 
 _Tensors: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
@@ -65,16 +77,27 @@ _Planned: TypeAlias = ExecutionPlan | ServingError
 
 
 class DirectSession:
-    """Runs each request by itself, as soon as a worker is free. One model holds three quarters of them at most."""
+    """Runs each request by itself: at once on the loop if that takes no time, else as soon as a worker is free.
+
+    One model holds three quarters of the workers at most.
+    """
 
     SUBSET_PLANS = 128
     """Kept of those that no signature has; a callable for each costs memory in TensorFlow."""
 
     def __init__(
-        self, executor: Executor, workers: Workers, observe: Callable[[float], None] = lambda micros: None
+        self,
+        executor: Executor,
+        workers: Workers,
+        observe: Observe = _nobody,
+        loop_time: LoopTime | None = None,
     ) -> None:
-        """`observe(micros)` hears on the loop of every run that was made, failed ones included."""
+        """`observe(micros, way)` hears on the loop of every run that was made, failed ones included.
+
+        `loop_time` is shared by the sessions of one loop; without it nothing runs on the loop.
+        """
         self._observe = observe
+        self._loop_time = loop_time
         self._executor = executor
         self._workers = workers
         self._share = Share(workers, max(1, workers.threads * 3 // 4))
@@ -118,12 +141,19 @@ class DirectSession:
 
         Raises InvalidArgument for a wrong dtype, DeadlineExceeded at `deadline` (`loop.time()` seconds), or the error
         of the run. A run that is given up, by its deadline or by cancelling this call, does not start if it has not,
-        and else goes on in its thread, where it keeps the version of `handle` loaded.
+        and else goes on in its thread, where it keeps the version of `handle` loaded. A run on the loop is over before
+        anybody could give it up.
         """
         plan.check_dtypes(arrays)
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
             raise DeadlineExceeded(TIMED_OUT)
-        run = _Run(plan.choice(arrays), arrays, self._observe)
+        choice = plan.choice(arrays)
+        if choice.on_loop is not None and self._loop_time is not None:
+            if not self._loop_time.is_left:
+                await _by(deadline, self._loop_time.turn())
+            if (way := choice.on_loop) is not None:  # still
+                return self._run_on_loop(choice, way, arrays, self._loop_time)
+        run = _Run(choice, arrays, self._observe)
         job = self._share.submit(run)
         job.on_over = run.over
         run.held = handle.copy() if handle is not None else None
@@ -132,6 +162,27 @@ class DirectSession:
         finally:
             if not job.is_over:
                 self._share.give_up(job)
+
+    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
+        """Run arrays whose types are known to be right, and for which `choice` was made, within this turn of the loop.
+
+        None when they are not for the loop, or not now; nothing has been done then. Raises the error of the run.
+        """
+        way, loop_time = choice.on_loop, self._loop_time
+        if way is None or loop_time is None or not loop_time.is_left:
+            return None
+        return self._run_on_loop(choice, way, arrays, loop_time)
+
+    def _run_on_loop(self, choice: Choice, way: Way, arrays: Sequence[np.ndarray], loop_time: LoopTime) -> RunResult:
+        began = perf_counter()
+        try:
+            outputs = way.run(*arrays)
+        finally:
+            micros = (perf_counter() - began) * 1e6
+            loop_time.spend(micros)
+            choice.record_on_loop(micros, loop_time.cpu_micros(began) if micros >= LONG_MICROS else micros)
+            self._observe(micros, LOOP)
+        return RunResult(outputs, micros)
 
     async def offload(self, function: Callable[[], _T]) -> _T:
         """Run a function that has nothing to do with the model in a worker: work too long for the loop."""
@@ -220,6 +271,10 @@ class CallingThreadSession:
                 self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
         return result
 
+    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
+        """None: requests are not answered here."""
+        return None
+
     async def offload(self, function: Callable[[], _T]) -> _T:
         return function()
 
@@ -227,7 +282,7 @@ class CallingThreadSession:
         return CallingThreadSession(self._session, observe, self._batch_sizes)
 
     def _run(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray]) -> RunResult:
-        run = _Run(plan.choice(arrays), arrays, self._observe)
+        run = _Run(plan.choice(arrays), arrays, lambda micros, way: self._observe(micros))
         try:
             return run()
         finally:
@@ -265,23 +320,25 @@ def _expire(future: asyncio.Future[_T]) -> None:
 class _Run:
     """One run in a thread: it is timed, and its version stays loaded until no thread is in it."""
 
-    __slots__ = ("_arrays", "_choice", "_has_succeeded", "_micros", "_observe", "_way", "held")
+    __slots__ = ("_arrays", "_choice", "_cpu_micros", "_has_succeeded", "_micros", "_observe", "_way", "held")
 
-    def __init__(self, choice: Choice, arrays: Sequence[np.ndarray], observe: Callable[[float], None]) -> None:
+    def __init__(self, choice: Choice, arrays: Sequence[np.ndarray], observe: Observe) -> None:
         self._choice = choice
         self._way = choice.next()
         self._arrays = arrays
         self._observe = observe
         self._micros: float | None = None
+        self._cpu_micros = 0.0
         self._has_succeeded = False
         self.held: Handle | None = None
 
     def __call__(self) -> RunResult:
         """In the thread."""
-        began = perf_counter()
+        began, busy = perf_counter(), thread_time()
         try:
             outputs = self._way.run(*self._arrays)
         finally:
+            self._cpu_micros = (thread_time() - busy) * 1e6
             self._micros = micros = (perf_counter() - began) * 1e6
         self._has_succeeded = True
         return RunResult(outputs, micros)
@@ -289,8 +346,8 @@ class _Run:
     def over(self) -> None:
         """On the loop, whether anybody still waits or not; what was given up is a measurement all the same."""
         if self._micros is not None:
-            self._observe(self._micros)
+            self._observe(self._micros, self._way.name)
             if self._has_succeeded:
-                self._choice.record(self._way, self._micros)
+                self._choice.record(self._way, self._micros, self._cpu_micros)
         if self.held is not None:
             self.held.close()

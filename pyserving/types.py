@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -85,3 +85,18 @@ class Prediction:
     outputs: Mapping[str, np.ndarray]
     runtime_micros: float
     """Time of the model's run alone, queueing in it included."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrediction:
+    """A request of which all but the elements of its inputs is known, and found right."""
+
+    servable_id: ServableId
+    signature_name: str
+    input_aliases: tuple[str, ...]
+    output_aliases: tuple[str, ...]
+    run: Callable[[Sequence[np.ndarray]], tuple[Sequence[np.ndarray], float] | None]
+    """Inputs in the order of their aliases to outputs in the order of theirs, and the microseconds that it took.
+
+    None when it cannot be done without waiting; nothing has been done then. Raises the ServingError of the run.
+    """

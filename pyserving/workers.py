@@ -84,10 +84,15 @@ class Workers:
 
     MAX_STAND_INS = 64
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(
+        self, name: str, threads: int, *, max_stand_ins: int = MAX_STAND_INS, waits_at_close: bool = True
+    ) -> None:
+        """`waits_at_close` lets what was submitted finish when they close: not so where it only reads and may hang."""
         if threads < 1:
             raise ValueError(f"Workers {name!r} need at least one thread; was {threads}")
         self.name = name
+        self._max_stand_ins = max_stand_ins
+        self._waits_at_close = waits_at_close
         self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._over: deque[Job[Any]] = deque()
         self._landing = False
@@ -108,9 +113,10 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let what was submitted finish, then end the threads."""
+        """Let what was submitted finish, unless nobody is to wait for it; then end the threads."""
         self._open = False
-        await self.idle()
+        if self._waits_at_close:
+            await self.idle()
         for _ in range(len(self._threads) + self._stand_ins):
             self._jobs.put(None)
 
@@ -129,8 +135,8 @@ class Workers:
         self._jobs.put(job)
 
     def add_stand_in(self) -> bool:
-        """One more thread, in the place of one that does not come back; False when there are MAX_STAND_INS already."""
-        if self._stand_ins >= self.MAX_STAND_INS:
+        """One more thread, in the place of one that does not come back; False when there are enough already."""
+        if self._stand_ins >= self._max_stand_ins:
             return False
         self._stand_ins += 1
         threading.Thread(target=self._work, name=f"{self.name}-stand-in-{self._stand_ins}", daemon=True).start()

@@ -10,7 +10,7 @@ from pyserving.core import SessionRun
 from pyserving.errors import InvalidArgument, NotFound, ServingError
 from pyserving.protos import ModelServerConfig
 from pyserving.signature import SignatureDef
-from pyserving.types import ModelSpec, Prediction, ServableId, ServableRequest, ServableState
+from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableRequest, ServableState
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -21,6 +21,9 @@ class FakeCore:
     def __init__(self, signatures: Mapping[str, SignatureDef], run: Run) -> None:
         self.signature_defs = signatures
         self._run = run
+        self.generation = 0
+        self.is_quick = False
+        """Whether requests can be prepared, and answered at once."""
         self.states: list[ServableState] = []
         self.reloaded: list[ModelServerConfig] = []
         self.reload_error: ServingError | None = None
@@ -54,6 +57,24 @@ class FakeCore:
         outputs = self._run(fed)
         wanted = output_filter or list(signature.outputs)
         return Prediction(servable_id, name, {a: outputs[signature.outputs[a].name] for a in wanted}, 12.0)
+
+    def prepare(
+        self, spec: ModelSpec, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str]
+    ) -> PreparedPrediction | None:
+        servable_id, signatures = self.signatures(spec)
+        name = spec.signature_name or "serving_default"
+        signature = signatures[name]
+        aliases = tuple(sorted(signature.outputs))
+
+        def run(arrays: Sequence[np.ndarray]) -> tuple[Sequence[np.ndarray], float] | None:
+            if not self.is_quick:
+                return None
+            outputs = self._run(
+                {signature.inputs[alias].name: a for alias, a in zip(sorted(inputs), arrays, strict=True)}
+            )
+            return [outputs[signature.outputs[alias].name] for alias in aliases], 12.0
+
+        return None if output_filter else PreparedPrediction(servable_id, name, tuple(sorted(inputs)), aliases, run)
 
     async def run(
         self,

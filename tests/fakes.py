@@ -83,6 +83,7 @@ class HeldWorkers:
     def __init__(self, name: str = "held", threads: int = 8) -> None:
         self.name = name
         self.threads = threads
+        self.stand_ins = 0
         self._held: list[tuple[Callable[..., Any], Job[Any]]] = []
 
     async def __aenter__(self) -> HeldWorkers:
@@ -104,6 +105,13 @@ class HeldWorkers:
         job: Job[Any] = Job(function, args, asyncio.get_running_loop().create_future())
         self._held.append((function, job))
         return job
+
+    def add_stand_in(self) -> bool:
+        self.stand_ins += 1
+        return True
+
+    def remove_stand_in(self) -> None:
+        self.stand_ins -= 1
 
     async def release(self) -> None:
         """Run what is held, and what that brings with it, until nothing is held any more."""

@@ -19,6 +19,7 @@ from pyserving.options import (
     parse,
     saved_model_tags,
     startup_warning,
+    transition_patience_seconds,
     transition_threads,
     usage,
     validate,
@@ -363,3 +364,8 @@ def test_documentation_of_flags_is_what_the_code_writes():
 @pytest.mark.parametrize(("wished", "cpus", "threads"), [(0, 2, 8), (0, 64, 64), (1, 64, 1), (12, 2, 12)])
 def test_threads_that_load_are_as_many_as_wished_or_enough_for_slow_ones(wished, cpus, threads):
     assert transition_threads(wished, cpus) == threads
+
+
+def test_threads_stand_in_for_slow_loads_unless_their_number_was_given():
+    assert transition_patience_seconds(0) == 30
+    assert transition_patience_seconds(1) is None

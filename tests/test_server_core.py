@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from pyserving.errors import (
     Unavailable,
     Unknown,
 )
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
@@ -47,9 +48,9 @@ class FakeSource:
             self._aspire(gone, [])
         self.servables = {servable.name: servable for servable in servables}
 
-    async def scanned(self) -> None:
+    async def scanned(self, names: Collection[str]) -> None:
         await asyncio.sleep(0)
-        for name in self.servables:
+        for name in [name for name in self.servables if name in names]:
             versions = self.storage.get(name, [])
             if versions:
                 self.problems.pop(name, None)
@@ -234,7 +235,7 @@ async def test_a_label_waits_for_a_version_that_is_still_being_written(bench: Be
     assert not reload.done()
     bench.source.settling = {}
     bench.source.storage = {"m": [1, 2]}
-    await bench.source.scanned()
+    await bench.source.scanned(["m"])
     await reload
     assert await bench.predict(version_label="stable") == 2
 
@@ -250,7 +251,7 @@ async def test_a_refused_label_keeps_the_old_version_and_the_rest_of_its_config_
     assert await bench.predict(version_label="canary") == 1
     assert await bench.predict(name="n") == 5
     bench.source.storage["m"] = [1, 9]
-    await bench.source.scanned()
+    await bench.source.scanned(["m"])
     await bench.monitor.wait_until(lambda: 9 in bench.manager.available_versions("m"))
     assert await bench.predict(version_label="stable") == 9
 

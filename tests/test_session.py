@@ -193,7 +193,7 @@ async def test_deadline_is_answered_on_time_while_the_run_goes_on(session, execu
 async def test_run_that_was_given_up_is_measured_all_the_same(session, plan, gate, workers, clock):
     choice = plan.choice([X])
     recorded = []
-    choice.record = lambda way, micros: recorded.append(micros)
+    choice.record = lambda way, micros, cpu_micros: recorded.append(micros)
     running = asyncio.create_task(session.run(plan, [X], None, in_an_hour()))
     await gate.arrived.wait()
     clock.advance(HOUR)

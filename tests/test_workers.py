@@ -211,6 +211,24 @@ async def test_closing_waits_for_what_was_submitted():
     assert queued.future.result() == (2, 1)
 
 
+async def test_closing_leaves_behind_what_nobody_is_to_wait_for():
+    gate = Gate()
+    async with Workers("test", 1, waits_at_close=False) as workers:
+        running = workers.submit(gate)
+    assert not running.is_over
+    gate.opened.set()
+
+
+async def test_there_are_so_many_stand_ins_and_no_more():
+    gate = Gate()
+    async with Workers("test", 1, max_stand_ins=2) as workers:
+        workers.submit(gate)
+        assert [workers.add_stand_in() for _ in range(3)] == [True, True, False]
+        workers.remove_stand_in()
+        assert workers.add_stand_in()
+        gate.opened.set()
+
+
 async def test_closing_ends_the_threads():
     async with Workers("ending", 3) as workers:
         await workers.submit(int)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -39,6 +39,43 @@ def encode(
     if len(body) > _MAX_MESSAGE_BYTES:
         raise Internal(f"The response takes {len(body)} bytes; no message can have more than {_MAX_MESSAGE_BYTES}")
     return body
+
+
+class Template:
+    """Writes one answer after another of the same signature, whose outputs mostly keep their shapes."""
+
+    __slots__ = ("_aliases", "_as_content", "_end", "_heads", "_id", "_signature_name")
+
+    def __init__(
+        self, servable_id: ServableId, signature_name: str, aliases: Sequence[str], *, as_content: bool = False
+    ) -> None:
+        self._id = servable_id
+        self._signature_name = signature_name
+        self._aliases = aliases
+        self._as_content = as_content
+        self._end = _encoded_spec(servable_id.name, servable_id.version, signature_name)
+        self._heads: list[tuple[tuple[int, ...], np.dtype | None, bytes]] = [((), None, b"")] * len(aliases)
+
+    def encode(self, outputs: Sequence[np.ndarray]) -> bytes:
+        """As the function `encode`, of outputs in the order of the aliases."""
+        parts: list[bytes] = []
+        for index, array in enumerate(outputs):
+            shape, dtype, head = self._heads[index]
+            if array.dtype is not dtype or array.shape != shape:
+                known = _head(self._aliases[index], array.dtype, array.shape, self._as_content)
+                if known is None:
+                    return self._encode_all(outputs)
+                self._heads[index] = array.shape, array.dtype, known
+                head = known
+            if array.nbytes >= _SMALL_BYTES:
+                return self._encode_all(outputs)
+            parts += (head, array.tobytes())
+        parts.append(self._end)
+        return b"".join(parts)
+
+    def _encode_all(self, outputs: Sequence[np.ndarray]) -> bytes:
+        by_alias = dict(zip(self._aliases, outputs, strict=True))
+        return encode(self._id, self._signature_name, by_alias, as_content=self._as_content)
 
 
 @lru_cache(maxsize=1024)

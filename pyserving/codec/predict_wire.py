@@ -46,6 +46,8 @@ class PredictCall(NamedTuple):
     output_filter: Sequence[str]
     num_expanded_bytes: int
     """What taking the inputs out costs: bytes of the arrays that have to be made, not of those in the body."""
+    layout: RequestLayout | None = None
+    """What it has in common with others that have come, or will come, if that is known."""
 
 
 class PredictDecoder:
@@ -68,23 +70,23 @@ class PredictDecoder:
         self._layouts: dict[tuple[int, bytes], RequestLayout] = {}
         self._num_unknown = 0
 
+    def layout(self, body: Buffer) -> RequestLayout | None:
+        """That of `body`, if it is known."""
+        layout = self._layouts.get((len(body), bytes(body[: self._HEAD_BYTES])))
+        return layout if layout is not None and layout.fits(body) else None
+
     def decode(self, body: Buffer) -> PredictCall:
         """Internal for bytes that are no PredictRequest. Arrays keep `body`, which must not change from here on."""
-        key = len(body), bytes(body[: self._HEAD_BYTES])
-        layout = self._layouts.get(key)
-        if layout is None or not layout.fits(body):
-            layout = self._scanned(key, body)
-            if layout is None:
-                return self._by_protobuf(body)
-        return layout.call(body)
+        layout = self.layout(body) or self._scanned(body)
+        return self._by_protobuf(body) if layout is None else layout.call(body)
 
-    def _scanned(self, key: tuple[int, bytes], body: Buffer) -> RequestLayout | None:
+    def _scanned(self, body: Buffer) -> RequestLayout | None:
         self._num_unknown += 1
         if len(body) < self.LARGE_BYTES and self._num_unknown % self.SCANNED_OF_SMALL != 1:
             return None
         layout = scan(body, self._max_bytes)
         if layout is not None and layout.num_rest_bytes <= _MAX_REST_BYTES:
-            self._layouts[key] = layout
+            self._layouts[len(body), bytes(body[: self._HEAD_BYTES])] = layout
             if len(self._layouts) > self.MAX_LAYOUTS:
                 del self._layouts[next(iter(self._layouts))]
         return layout
@@ -108,7 +110,7 @@ class Elements(NamedTuple):
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RequestLayout:
     """All that request bodies have in common which differ in their tensors' elements alone."""
 
@@ -138,7 +140,7 @@ class RequestLayout:
         return all(np.frombuffer(body[where], np.uint8).max() <= 1 for where in self.booleans)
 
     def call(self, body: Buffer) -> PredictCall:
-        return PredictCall(self.model_spec, MappedInputs(self, body), self.output_filter, self.num_expanded_bytes)
+        return PredictCall(self.model_spec, MappedInputs(self, body), self.output_filter, self.num_expanded_bytes, self)
 
 
 class MappedInputs(Mapping[str, np.ndarray]):

@@ -20,7 +20,7 @@ from tensorflow.python.client import _pywrap_tf_session
 from tensorflow.python.client import pywrap_tf_session as bindings
 
 from pyserving.errors import Code, InvalidArgument, ServingError, error_for
-from pyserving.executors import op_packages, saved_model
+from pyserving.executors import graph_ops, op_packages, saved_model
 
 _CONDUIT = "_pybind11_conduit_v1_"
 _IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
@@ -194,6 +194,7 @@ class CSession:
         """`meta_graph` is the serialized MetaGraphDef; it is read here and not kept."""
         self.meta_graph, graph_def = saved_model.split(meta_graph)
         self.graph_bytes = len(graph_def)
+        self.graph_ops = graph_ops.read(graph_def)
         if op_packages.any_to_import():  # for the ops of functions, which nobody looks for before they run
             op_packages.import_missing_ops(saved_model.op_types(graph_def))
         self._session = session

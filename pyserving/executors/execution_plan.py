@@ -9,8 +9,12 @@ from statistics import median
 import numpy as np
 
 from pyserving.errors import InvalidArgument
-from pyserving.executors.executor import Plan, Way
+from pyserving.executors.executor import CALLER, Plan, Way
+from pyserving.executors.loop_licence import SHORT_MICROS_IN_THREAD, LoopLicence
 from pyserving.signature import data_type_of
+
+LOOP = "loop"
+"""As the name of a way: the caller's, where the caller is the event loop."""
 
 
 class Choice:
@@ -18,6 +22,8 @@ class Choice:
 
     In a trial the ways take turns until each has been timed often enough; the one with the least median is kept until
     the next trial, long afterwards. No run is made just to be measured: there are models that count their runs.
+
+    Runs that prove to be short are made on the event loop itself, for as long as they are.
     """
 
     TIMED_RUNS = 5
@@ -27,22 +33,32 @@ class Choice:
     LEAST_GAIN = 0.05
     """What another way must save to take the place of the kept one; less is noise."""
 
-    def __init__(self, ways: Sequence[Way]) -> None:
+    def __init__(self, ways: Sequence[Way], *, is_bounded: bool = False) -> None:
+        """Only what `is_bounded`, as a Plan tells it, is ever run on the loop."""
+        caller = next((way for way in ways if way.name == CALLER), None)
         self._ways = ways
+        self._caller = caller
+        self._is_bounded = is_bounded
+        self._licence = LoopLicence(is_possible=is_bounded and caller is not None)
+        self.on_loop: Way | None = None
+        """The way to go in the event loop's own thread, while runs are short enough for that."""
         self._kept = ways[0]
         self._in_trial = len(ways) > 1
         self._runs = 0
         """Started since the trial began, or since it ended."""
         self._cold = {way.name for way in ways}
+        self._caller_cpu_micros = deque[float](maxlen=self.TIMED_RUNS)
         self._micros = {way.name: deque[float](maxlen=self.TIMED_RUNS) for way in ways}
 
     @property
     def kept(self) -> str | None:
-        """Name of the way that is kept; None while the first trial is on."""
+        """Name of the way that is kept, or `loop`; None while the first trial is on."""
+        if self.on_loop is not None:
+            return LOOP
         return None if self._in_trial else self._kept.name
 
     def next(self) -> Way:
-        """The way for the run that starts now."""
+        """The way for the run that starts now in a worker."""
         self._runs += 1
         if self._in_trial:
             return self._ways[self._runs % len(self._ways)]
@@ -50,13 +66,25 @@ class Choice:
             self._begin_trial()
         return self._kept
 
-    def record(self, way: Way, micros: float) -> None:
-        """A run of `way` has succeeded."""
-        if not self._in_trial:
-            return
+    def record(self, way: Way, micros: float, cpu_micros: float) -> None:
+        """A run of `way` has succeeded in a worker, whose thread was at work for `cpu_micros` of the time."""
         if way.name in self._cold:
             self._cold.remove(way.name)
             return
+        if way is self._caller:
+            self._caller_cpu_micros.append(cpu_micros)
+            self._licence.ran_in_thread(micros, cpu_micros)
+            self.on_loop = way if self._licence.is_held else None
+        if self._in_trial:
+            self._record_trial(way, micros)
+
+    def record_on_loop(self, micros: float, cpu_micros: float) -> None:
+        """A run on the loop is over, well or not."""
+        self._licence.ran_on_loop(micros, cpu_micros)
+        if not self._licence.is_held:
+            self.on_loop = None
+
+    def _record_trial(self, way: Way, micros: float) -> None:
         self._micros[way.name].append(micros)
         if all(len(times) == self.TIMED_RUNS for times in self._micros.values()):
             self._end_trial()
@@ -70,6 +98,9 @@ class Choice:
     def _end_trial(self) -> None:
         self._in_trial = False
         self._runs = 0
+        if self._caller is not None and self._is_bounded and median(self._caller_cpu_micros) < SHORT_MICROS_IN_THREAD:
+            self._kept = self._caller  # on its way to the loop, where there are no other threads to wait for
+            return
         medians = {way.name: median(self._micros[way.name]) for way in self._ways}
         fastest = min(self._ways, key=lambda way: medians[way.name])
         if medians[fastest.name] < (1 - self.LEAST_GAIN) * medians[self._kept.name]:
@@ -86,7 +117,9 @@ class ExecutionPlan:
 
     @property
     def choices(self) -> Mapping[int, str | None]:
-        """Rows, rounded up to a power of two, to the name of the way kept for them; None while that is being found."""
+        """Rows, rounded up to a power of two, to the name of the way kept for them; None while that is being found.
+
+        `loop`, where they run in the event loop's own thread."""
         return {rows: choice.kept for rows, choice in self._choices.items()}
 
     def choice(self, arrays: Sequence[np.ndarray]) -> Choice:
@@ -95,7 +128,7 @@ class ExecutionPlan:
         try:
             return self._choices[rows]
         except KeyError:
-            return self._choices.setdefault(rows, Choice(self.plan.ways))
+            return self._choices.setdefault(rows, Choice(self.plan.ways, is_bounded=self.plan.is_bounded))
 
     def check_dtypes(self, arrays: Sequence[np.ndarray]) -> None:
         """Raises InvalidArgument for the first array that is not of its feed's type; as direct_session.cc words it."""

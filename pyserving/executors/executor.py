@@ -24,12 +24,15 @@ PLATFORMS = {
 """Import strings, so that a framework is imported by the first load and not before."""
 
 
+CALLER, POOL = "caller", "pool"
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way of running a plan. Every way of a plan gives the same answers."""
 
     name: str
-    """`caller`: the whole run happens in the calling thread; `pool`: the framework spreads it over its own threads."""
+    """CALLER: the whole run happens in the calling thread; POOL: the framework spreads it over its own threads."""
     run: Callable[..., Sequence[np.ndarray]]
     """Arrays in the order of the feeds in, arrays in the order of the fetches out. Any number of threads may be in it.
 
@@ -48,6 +51,8 @@ class Plan:
     """Types of the tensors themselves, whatever a signature says of them."""
     ways: tuple[Way, ...]
     """One at least; the first is the one to use when nothing is known of them."""
+    is_bounded: bool = False
+    """No run can wait for anything but the machine, nor go on for ever: what a request may ask of the event loop."""
 
 
 class Executor(Protocol):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.framework import ops
 
-from pyserving.executors import op_packages, saved_model
+from pyserving.executors import graph_ops, op_packages, saved_model
 
 
 def load(path: str, tags: Collection[str], session_config: bytes) -> PythonSession:
@@ -70,6 +70,7 @@ class PythonSession:
 
     def __init__(self, session: Any, meta_graph: Any) -> None:
         self.meta_graph = meta_graph
+        self.graph_ops = graph_ops.read(memoryview(meta_graph.graph_def.SerializeToString()))
         self.graph_bytes: int = meta_graph.graph_def.ByteSize()
         self.has_run_options = hasattr(session, "_make_callable_from_options")
         self._session = session

@@ -77,7 +77,7 @@ def split(serialized: memoryview) -> tuple[Any, memoryview]:
     Walks the bytes, which have to be well-formed: parsing a graph would hold up every other thread.
     """
     signatures, graph = [], serialized[:0]
-    for number, field, payload in _fields(serialized):
+    for number, field, payload in fields(serialized):
         if number == meta_graph_pb2.MetaGraphDef.SIGNATURE_DEF_FIELD_NUMBER:
             signatures.append(field)
         elif number == meta_graph_pb2.MetaGraphDef.GRAPH_DEF_FIELD_NUMBER:
@@ -105,12 +105,12 @@ def _payloads(message: memoryview, numbers: tuple[int, ...]) -> Iterator[memoryv
     if not numbers:
         yield message
         return
-    for number, _, payload in _fields(message):
+    for number, _, payload in fields(message):
         if number == numbers[0]:
             yield from _payloads(payload, numbers[1:])
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
     """Number, whole and payload of each field that has a length; the others are passed over."""
     position = 0
     while position < len(message):

@@ -20,7 +20,8 @@ from tensorflow.core.protobuf import config_pb2
 
 from pyserving.errors import Cancelled, Internal, InvalidArgument, ServingError, error_for
 from pyserving.executors import c_session, python_session, saved_model
-from pyserving.executors.executor import Plan, Way
+from pyserving.executors.executor import CALLER, POOL, Plan, Way
+from pyserving.executors.graph_ops import GraphOps
 from pyserving.machine import give_back_free_memory
 from pyserving.signature import SignatureDef
 
@@ -29,8 +30,8 @@ _log = logging.getLogger(__name__)
 MOST_BYTES_TO_PLAN_TWICE = 64 << 20
 """Each callable holds its own copy of the graph's constants, so a frozen model as large as this gets one way only."""
 
-_POOL = config_pb2.RunOptions()
-_CALLER = config_pb2.RunOptions(inter_op_thread_pool=-1)
+_IN_THE_POOL = config_pb2.RunOptions()
+_IN_THE_CALLER = config_pb2.RunOptions(inter_op_thread_pool=-1)
 _Conversion: TypeAlias = Callable[[Any], np.ndarray]
 
 
@@ -44,6 +45,10 @@ class Session(Protocol):
     @property
     def graph_bytes(self) -> int:
         """Size of the serialized GraphDef."""
+
+    @property
+    def graph_ops(self) -> GraphOps | None:
+        """None for a graph that is not small."""
 
     @property
     def has_run_options(self) -> bool:
@@ -81,9 +86,9 @@ class TfSessionExecutor:
         self.signature_defs: Mapping[str, SignatureDef] = saved_model.signature_defs(session.meta_graph)
         self.signature_def_map: bytes = saved_model.signature_def_map(session.meta_graph)
         self._session = session
-        self._run_options = [("pool", _POOL)]
+        self._run_options = [(POOL, _IN_THE_POOL)]
         if session.has_run_options and session.graph_bytes < MOST_BYTES_TO_PLAN_TWICE:
-            self._run_options.append(("caller", _CALLER))
+            self._run_options.append((CALLER, _IN_THE_CALLER))
         self._callables: weakref.WeakSet[_Callable] = weakref.WeakSet()
         """All that still exist; `close` closes them, whoever may hold them."""
 
@@ -92,7 +97,8 @@ class TfSessionExecutor:
         with _plan_errors():
             ways = tuple(Way(name, self._callable(feeds, fetches, options)) for name, options in self._run_options)
             feed_types = tuple(saved_model.data_type(self._session.data_type(feed)) for feed in feeds)
-            return Plan(feeds, fetches, feed_types, ways)
+            ops = self._session.graph_ops
+            return Plan(feeds, fetches, feed_types, ways, ops is not None and ops.are_bounded(feeds, fetches))
 
     def _callable(self, feeds: Sequence[str], fetches: Sequence[str], run_options: Any) -> _Callable:
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches, run_options=run_options)

@@ -15,10 +15,11 @@ from pyserving.codec.predict_wire import PredictDecoder
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
 from pyserving.core import Core
 from pyserving.errors import InvalidArgument
+from pyserving.frontends.quick_predict import QuickPredict
 from pyserving.inference.classify import classify
 from pyserving.inference.multi_inference import multi_inference
 from pyserving.inference.regress import regress
-from pyserving.messages import Buffer, CallContext, Method
+from pyserving.messages import Buffer, CallContext, Method, QuickMethod
 from pyserving.metrics import Metrics
 from pyserving.types import Prediction
 
@@ -59,6 +60,13 @@ class PredictionService:
         self._as_content = enable_serialization_as_tensor_content
         self._check_method_name = enable_signature_method_name_check
         self._decoder = PredictDecoder(max_expanded_tensor_bytes)
+        self._quick_predict = QuickPredict(
+            core,
+            metrics,
+            self._decoder,
+            runtime=_RUNTIME,
+            as_content=enable_serialization_as_tensor_content,
+        )
 
     def methods(self) -> Mapping[str, Method]:
         """Full method path to method."""
@@ -69,6 +77,10 @@ class PredictionService:
             f"/{SERVICE}/MultiInference": self.multi_inference,
             f"/{SERVICE}/GetModelMetadata": self.get_model_metadata,
         }
+
+    def quick_methods(self) -> Mapping[str, QuickMethod]:
+        """What of them can be answered at once, if all goes well."""
+        return {f"/{SERVICE}/Predict": self._quick_predict}
 
     async def predict(self, body: Buffer, call: CallContext) -> bytes:
         request = self._decoder.decode(body)
@@ -88,6 +100,8 @@ class PredictionService:
             self._observe_run(name, "Predict", prediction.runtime_micros)
             counted.version = str(prediction.servable_id.version)
             counted.signature_name = prediction.signature_name
+            if request.layout is not None:
+                self._quick_predict.learn(request)
             return await self._encoded(prediction, call)
 
     async def _encoded(self, prediction: Prediction, call: CallContext) -> bytes:

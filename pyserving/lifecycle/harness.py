@@ -57,6 +57,7 @@ class LoaderHarness:
         "is_outdated",
         "loader",
         "path",
+        "reload_error",
         "retry_timer",
         "servable",
         "state",
@@ -76,6 +77,8 @@ class LoaderHarness:
         """Loads begun."""
         self.error: ServingError | None = None
         """Of the last attempt."""
+        self.reload_error: ServingError | None = None
+        """Of the last attempt to load another copy, of replaced files, while this one serves."""
         self.retry_timer: asyncio.TimerHandle | None = None
         self.servable: Any = None
         self.in_flight = 0

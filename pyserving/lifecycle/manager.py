@@ -7,37 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
-from pyserving.errors import Cancelled, Internal, NotFound, ServingError, error_for
+from pyserving.errors import Cancelled, NotFound, ServingError, error_for
+from pyserving.lifecycle.attempt import Action, Attempt, kept, readable
+from pyserving.lifecycle.handle import ServableHandle
 from pyserving.lifecycle.harness import Loader, LoaderHarness, State
+from pyserving.lifecycle.instances import Instances
 from pyserving.lifecycle.policy import Load, Policy, VersionSnapshot, availability_preserving
+from pyserving.lifecycle.retries import DEFAULT_RETRIES, CallLater, LoadRetries, call_later
+from pyserving.lifecycle.turns import Turns
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest, ServableState
 from pyserving.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-CallLater: TypeAlias = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
-"""`call_later(seconds, callback)`."""
-
-
-def _call_later(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(seconds, callback)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadRetries:
-    """How often a load that failed is tried again; the defaults are tensorflow_model_server's."""
-
-    max_num_load_retries: int = 5
-    """Attempts after the first."""
-    load_retry_interval_micros: int = 60_000_000
-    """Negative: no wait."""
+_SERVES_AS_IT_WAS = "Files of this version were replaced and cannot be loaded; it serves as it was before"
 
 
 class AspiredVersionsManager:
@@ -55,29 +43,32 @@ class AspiredVersionsManager:
         unloading: Workers,
         publish: Callable[[ServableState], None],
         policy: Policy = availability_preserving,
-        retries: LoadRetries = LoadRetries(),
-        call_later: CallLater = _call_later,
+        retries: LoadRetries = DEFAULT_RETRIES,
+        call_later: CallLater = call_later,
         *,
+        on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+        load_patience_seconds: float | None = None,
+        unload_patience_seconds: float | None = None,
         reload_replaced_versions: bool = False,
     ) -> None:
-        """`publish` and the callbacks below may read the manager; a wish set from within them is a mistake."""
+        """`publish`, `on_attempt` and the callbacks below may read the manager; a wish set from within is a mistake.
+
+        `on_attempt` hears of each load and unload that is over, before any state is published for it. A load or an
+        unload that takes longer than its patience has another thread stand in for its own; None has none.
+        """
         self._make_loader = make_loader
-        self._loading = loading
-        self._unloading = unloading
         self._publish = publish
         self._policy = policy
         self._retries = retries
         self._call_later = call_later
+        self._on_attempt = on_attempt
         self._reload_replaced_versions = reload_replaced_versions
+        self._loads = Turns(loading, self._attempt_begins, self._attempt_over, load_patience_seconds, call_later)
+        self._unloads = Turns(unloading, _unload_of, self._unloaded, unload_patience_seconds, call_later)
         self._aspired: dict[str, dict[int, AspiredVersion]] = {}
-        self._harnesses: dict[str, dict[int, LoaderHarness]] = {}
-        self._successors: dict[ServableId, LoaderHarness] = {}  # to take the place of one that serves replaced files
-        self._alive: set[LoaderHarness] = set()  # all these, and those whose place was taken
-        self._turns: deque[LoaderHarness] = deque()  # to be loaded as soon as a thread is free
+        self._instances = Instances()
         self._serving: Mapping[ServableRequest, LoaderHarness] = {}
         self._is_closing = False
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
         self.serving_map_changed: list[Callable[[], None]] = []
         """Called after each swap of the serving map, before AVAILABLE and after UNLOADING are published."""
 
@@ -90,9 +81,9 @@ class AspiredVersionsManager:
         """Want nothing any more, and wait until running loads, open handles and unloads are over."""
         self._is_closing = True
         self._aspired.clear()
-        for name in list(self._harnesses):
+        for name in self._instances.names():
             self._reconcile(name)
-        await self._is_empty.wait()
+        await self._instances.gone()
 
     def set_aspired_versions(self, name: str, versions: Sequence[AspiredVersion]) -> None:
         """Replace the wish for a model: versions left out are unloaded, an empty list unloads them all.
@@ -106,24 +97,31 @@ class AspiredVersionsManager:
         self._reconcile(name)
 
     def retry(self, id: ServableId) -> None:
-        """Begin a failing version afresh, with all its attempts before it; any other is left alone."""
-        harness = self._current(id)
-        if harness is not None and harness.is_failing:
-            self._forget(harness)
-            self._reconcile(id.name)
+        """Begin a failing version, or the failing reload of one that serves replaced files, afresh.
+
+        It has all its attempts before it. Any other version is left alone.
+        """
+        harness = self._instances.current(id)
+        if harness is None:
+            return
+        attempted = self._instances.successor(id) or harness
+        if attempted.is_failing:
+            self._forget(attempted)
+        harness.is_outdated |= harness.reload_error is not None
+        self._reconcile(id.name)
 
     def files_changed(self, id: ServableId) -> None:
         """Have a version read its files again, which are others now and whole.
 
         One that is failing begins afresh, at once or when the attempt that runs now has failed, too. One that serves is
         loaded anew if the manager was made with `reload_replaced_versions`: a second copy loads while the first one
-        serves, and takes its place. Should that fail for good, the first one serves on.
+        serves, and takes its place. Should that fail, the first one serves on, AVAILABLE with the error as its status.
         """
-        harness = self._current(id)
+        harness = self._instances.current(id)
         if harness is None:
             return
         harness.is_outdated = harness.is_attempting or harness.state is State.READY
-        if (successor := self._successors.get(id)) is not None:
+        if (successor := self._instances.successor(id)) is not None:
             if successor.is_attempting:
                 successor.is_outdated = True
             else:
@@ -138,7 +136,7 @@ class AspiredVersionsManager:
             harness = self._serving[request]
         except KeyError:
             raise NotFound(f"Servable not found for request: {request}") from None
-        return ServableHandle(self, harness)
+        return ServableHandle(harness, self._unload_if_unused)
 
     def available_versions(self, name: str) -> list[int]:
         """The versions that requests can reach now, smallest first."""
@@ -156,22 +154,23 @@ class AspiredVersionsManager:
         self._admit(name)
         self._renew(name)
         while (action := self._policy(list(self._snapshots(name)))) is not None:
-            harness = self._harnesses[name][action.version]
+            harness = self._instances.of(name)[action.version]
             if isinstance(action, Load):
                 self._load(harness)
             else:
                 self._quiesce(harness)
-        self._begin_attempts()
+        self._loads.give()
 
     def _unaspire(self, name: str) -> None:
         """Tell each version that the wish leaves it out; those that are ready are the policy's to unload."""
         wish = self._aspired.get(name, {})
-        for version, harness in list(self._harnesses.get(name, {}).items()):
+        for version, harness in list(self._instances.of(name).items()):
             wished = wish.get(version)
             if harness.state is State.READY:
                 harness.is_aspired = wished is not None  # one that comes back before its unload began serves on
-                if wished is None and harness.id in self._successors:
-                    self._abandon(self._successors.pop(harness.id))
+                if wished is None and (successor := self._instances.successor(harness.id)) is not None:
+                    self._instances.dismiss(successor)
+                    self._abandon(successor)
             elif wished is None and harness.is_aspired:
                 self._abandon(harness)
             elif wished is not None and harness.is_failing and harness.path != wished.path:
@@ -186,59 +185,57 @@ class AspiredVersionsManager:
             self._end(harness, State.ERROR, harness.error or _cancelled())
 
     def _admit(self, name: str) -> None:
-        """A version whose old instance is on its way out is admitted once that is gone."""
-        for version, aspired in list(self._aspired.get(name, {}).items()):
-            harnesses = self._harnesses.setdefault(name, {})
-            if version not in harnesses:
-                harnesses[version] = self._new_harness(aspired)
+        """A version whose old instances are on their way out is admitted once they are gone."""
+        for aspired in self._aspired.get(name, {}).values():
+            if not self._instances.alive(aspired.id):
+                self._instances.add(self._new_harness(aspired))
                 self._publish(ServableState(aspired.id, ManagerState.START))
 
     def _renew(self, name: str) -> None:
         """Begin to load another copy of each version that serves what is no longer in its files."""
         if not self._reload_replaced_versions:
             return
-        for harness in self._harnesses.get(name, {}).values():
+        for harness in self._instances.of(name).values():
             is_stale = harness.state is State.READY and harness.is_aspired and harness.is_outdated
-            if is_stale and harness.id not in self._successors:
-                aspired = self._aspired[name][harness.id.version]
-                successor = self._successors[harness.id] = self._new_harness(aspired)
+            if is_stale and not self._is_loading(harness.id):
+                successor = self._new_harness(self._aspired[name][harness.id.version])
+                self._instances.add_successor(successor)
                 self._load(successor)
 
+    def _is_loading(self, id: ServableId) -> bool:
+        """Whether a load of the version runs or is to run, even one that was called off: there are never two."""
+        return any(harness.state is State.LOADING for harness in self._instances.alive(id))
+
     def _new_harness(self, aspired: AspiredVersion) -> LoaderHarness:
-        harness = LoaderHarness(aspired, self._make_loader(aspired))
-        self._alive.add(harness)
-        self._is_empty.clear()
-        return harness
+        return LoaderHarness(aspired, self._make_loader(aspired))
 
     def _snapshots(self, name: str) -> Iterator[VersionSnapshot]:
-        wish = self._aspired.get(name, {})
-        for version, harness in self._harnesses.get(name, {}).items():
+        instances = self._instances.of(name)
+        for version, harness in instances.items():
             yield VersionSnapshot(version, harness.state, harness.is_aspired)
-            if version in wish and not harness.is_aspired:
-                # Its next instance waits for this one to go. It counts as coming, so that what serves meanwhile stays.
+        for version in self._aspired.get(name, {}):
+            if version not in instances or not instances[version].is_aspired:
+                # It waits for its old instances to go. It counts as coming, so that what serves meanwhile stays.
                 yield VersionSnapshot(version, State.LOADING, is_aspired=True)
 
     # Loading.
 
     def _load(self, harness: LoaderHarness) -> None:
         harness.become(State.LOADING)
-        self._turns.append(harness)
+        self._loads.wait(harness)
 
-    def _begin_attempts(self) -> None:
-        """Hand over no more loads than there are threads: what waits its turn is still START and can be called off."""
-        while self._turns and self._loading.unfinished < self._loading.threads:
-            harness = self._turns.popleft()
-            harness.attempts += 1
-            harness.is_attempting = True
-            if harness.attempts == 1:
-                _log.info("Loading servable version %s", harness.id)
-                self._tell(harness, ManagerState.LOADING)
-            attempt = self._loading.submit(harness.loader.load)
-            attempt.future.add_done_callback(partial(self._attempt_over, harness))
+    def _attempt_begins(self, harness: LoaderHarness) -> Callable[[], Any]:
+        harness.attempts += 1
+        harness.is_attempting = True
+        if harness.attempts == 1:
+            _log.info("Loading servable version %s", harness.id)
+            self._tell(harness, ManagerState.LOADING)
+        return harness.loader.load
 
     def _attempt_over(self, harness: LoaderHarness, attempt: asyncio.Future[Any]) -> None:
         harness.is_attempting = False
         error = attempt.exception()
+        self._on_attempt(Attempt(harness.id, Action.LOAD, harness.loader, None if error is None else kept(error)))
         if error is not None:
             self._attempt_failed(harness, error)
         elif harness.is_aspired:
@@ -250,38 +247,47 @@ class AspiredVersionsManager:
         self._reconcile(harness.id.name)
 
     def _attempt_failed(self, harness: LoaderHarness, error: BaseException) -> None:
-        kept = _kept(error)
-        is_news = harness.error is None or harness.error.message != kept.message
+        whole = kept(error)
+        reason = readable(whole)
+        is_news = harness.error is None or harness.error.message != reason.message
         trace = error if is_news and not isinstance(error, ServingError) else None
-        harness.error = kept
+        harness.error = reason
+        if self._instances.is_successor(harness):
+            self._reload_failed(harness.id, reason)
         if not harness.is_aspired:
-            _log.info("Loading of servable version %s, no longer wanted, failed: %s", harness.id, kept.status)
-            self._end(harness, State.ERROR, kept)
+            _log.info("Loading of servable version %s, no longer wanted, failed: %s", harness.id, whole.status)
+            self._end(harness, State.ERROR, reason)
         elif harness.is_outdated:
-            _log.warning("Files of servable version %s changed while its load failed: %s", harness.id, kept.status)
+            _log.warning("Files of servable version %s changed while its load failed: %s", harness.id, whole.status)
             self._forget(harness)  # and begun afresh
-        elif harness.attempts > self._retries.max_num_load_retries:
+        elif self._retries.is_last(harness.attempts):
             message = "Giving up loading servable version %s after attempt %d: %s"
-            _log.error(message, harness.id, harness.attempts, kept.status, exc_info=trace)
-            self._harnesses[harness.id.name][harness.id.version].is_outdated = False  # its files cannot be had
-            self._end(harness, State.ERROR, kept)
+            _log.error(message, harness.id, harness.attempts, whole.status, exc_info=trace)
+            self._instances.of(harness.id.name)[harness.id.version].is_outdated = False  # its files cannot be had
+            self._end(harness, State.ERROR, reason)
         else:
-            seconds = max(0.0, self._retries.load_retry_interval_micros / 1e6)
+            seconds = self._retries.wait_seconds
             message = "Attempt %d to load servable version %s failed, the next is in %g s: %s"
-            _log.warning(message, harness.attempts, harness.id, seconds, kept.status, exc_info=trace)
+            _log.warning(message, harness.attempts, harness.id, seconds, whole.status, exc_info=trace)
             harness.retry_timer = self._call_later(seconds, partial(self._retry_due, harness))
-            self._tell(harness, ManagerState.LOADING, kept)
+            self._tell(harness, ManagerState.LOADING, reason)
+
+    def _reload_failed(self, id: ServableId, reason: ServingError) -> None:
+        """The version serves on, AVAILABLE; its status is where an operator sees that it is not what they put there."""
+        error = error_for(reason.code, f"{_SERVES_AS_IT_WAS}: {reason.message}")
+        self._instances.of(id.name)[id.version].reload_error = error
+        self._publish(ServableState(id, ManagerState.AVAILABLE, error))
 
     def _retry_due(self, harness: LoaderHarness) -> None:
         harness.retry_timer = None
-        self._turns.append(harness)
-        self._begin_attempts()
+        self._loads.wait(harness)
+        self._loads.give()
 
     def _serve(self, harness: LoaderHarness, servable: Any) -> None:
         harness.become(State.READY)
         harness.servable = servable
         harness.error = None
-        replaced = self._replace(harness)
+        replaced = self._instances.succeed(harness) if self._instances.is_successor(harness) else None
         self._swap_serving_map()
         _log.info("Successfully loaded servable version %s", harness.id)
         self._tell(harness, ManagerState.AVAILABLE)
@@ -289,22 +295,8 @@ class AspiredVersionsManager:
             replaced.become(State.QUIESCING)
             self._unload_if_unused(replaced)
 
-    def _replace(self, harness: LoaderHarness) -> LoaderHarness | None:
-        """Give a successor its place; gives the one that had it."""
-        if self._successors.get(harness.id) is not harness:
-            return None
-        del self._successors[harness.id]
-        harnesses = self._harnesses[harness.id.name]
-        replaced, harnesses[harness.id.version] = harnesses[harness.id.version], harness
-        return replaced
-
     def _swap_serving_map(self) -> None:
-        serving: dict[ServableRequest, LoaderHarness] = {}
-        for name, harnesses in self._harnesses.items():
-            for version in sorted(v for v, harness in harnesses.items() if harness.state is State.READY):
-                serving[ServableRequest(name, version)] = harnesses[version]
-                serving[ServableRequest(name)] = harnesses[version]  # the largest comes last
-        self._serving = serving
+        self._serving = self._instances.serving_map()
         for callback in self.serving_map_changed:
             callback()
 
@@ -325,104 +317,47 @@ class AspiredVersionsManager:
     def _unload(self, harness: LoaderHarness) -> None:
         harness.become(State.UNLOADING)
         harness.servable = None  # the loader alone still holds it
-        unload = self._unloading.submit(harness.loader.unload)
-        unload.future.add_done_callback(partial(self._unloaded, harness))
+        self._unloads.wait(harness)
+        self._unloads.give()
 
     def _unloaded(self, harness: LoaderHarness, unload: asyncio.Future[None]) -> None:
         error = unload.exception()
-        if error is None:
+        reason = None if error is None else kept(error)
+        self._on_attempt(Attempt(harness.id, Action.UNLOAD, harness.loader, reason))
+        if reason is None:
             _log.info("Done unloading servable version %s", harness.id)
             self._end(harness, State.DISABLED, harness.error)
         else:
             _log.error("Unloading servable version %s failed", harness.id, exc_info=error)
-            self._end(harness, State.ERROR, _kept(error))
+            self._end(harness, State.ERROR, readable(reason))
         self._reconcile(harness.id.name)
 
     def _end(self, harness: LoaderHarness, state: State, health: ServingError | None) -> None:
         """A version that failed while it is aspired stays, so that it is not begun again by itself."""
         harness.become(state)
-        is_current = self._current(harness.id) is harness
+        is_current = self._instances.is_current(harness)
         if not harness.is_aspired or not is_current:
             self._forget(harness)
         if is_current:
             self._publish(ServableState(harness.id, ManagerState.END, health))
 
     def _forget(self, harness: LoaderHarness) -> None:
-        if harness in self._turns:
-            self._turns.remove(harness)
+        self._loads.call_off(harness)
         if harness.retry_timer is not None:
             harness.retry_timer.cancel()
-        name, version = harness.id.name, harness.id.version
-        if self._current(harness.id) is harness:
-            del self._harnesses[name][version]
-            if not self._harnesses[name]:
-                del self._harnesses[name]
-        elif self._successors.get(harness.id) is harness:
-            del self._successors[harness.id]
-        self._alive.remove(harness)
-        if not self._alive:
-            self._is_empty.set()
+        self._instances.drop(harness)
 
     # What others see.
 
-    def _current(self, id: ServableId) -> LoaderHarness | None:
-        """The instance that a version's state is told of: not a successor, and none whose place was taken."""
-        return self._harnesses.get(id.name, {}).get(id.version)
-
     def _tell(self, harness: LoaderHarness, state: ManagerState, health: ServingError | None = None) -> None:
-        if self._current(harness.id) is harness:
+        """Of those that others speak for, nothing: successors, and whatever is on its way out."""
+        if self._instances.is_current(harness):
             self._publish(ServableState(harness.id, state, health))
 
 
-class ServableHandle:
-    """Keeps a version loaded until it is closed. `with handle as servable:` closes it."""
-
-    __slots__ = ("_harness", "_is_open", "_manager")
-
-    def __init__(self, manager: AspiredVersionsManager, harness: LoaderHarness) -> None:
-        harness.in_flight += 1
-        self._manager = manager
-        self._harness = harness
-        self._is_open = True
-
-    @property
-    def id(self) -> ServableId:
-        return self._harness.id
-
-    @property
-    def servable(self) -> Any:
-        """What the loader gave; only while the handle is open."""
-        return self._harness.servable
-
-    def copy(self) -> ServableHandle:
-        """Another handle on the same version, whatever the serving map says meanwhile."""
-        if not self._is_open:
-            raise RuntimeError(f"The handle on {self.id} is closed")
-        return ServableHandle(self._manager, self._harness)
-
-    def close(self) -> None:
-        """The version may be unloaded, as far as this handle is concerned. Closing twice is closing once."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        self._harness.in_flight -= 1
-        self._manager._unload_if_unused(self._harness)
-
-    def __enter__(self) -> Any:
-        return self._harness.servable
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _unload_of(harness: LoaderHarness) -> Callable[[], Any]:
+    return harness.loader.unload
 
 
 def _cancelled() -> ServingError:
     return Cancelled("Loading of servable cancelled")
-
-
-def _kept(error: BaseException) -> ServingError:
-    """The error as states carry it: without its traceback, whose frames would keep a half-loaded model in memory."""
-    if isinstance(error, ServingError):
-        return error_for(error.code, error.message)
-    return Internal(f"{type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from pyserving.sources.version_policy import Choice, MonitoredServable
 from pyserving.types import ServableId
 
 _NAMES_SHOWN = 10
+_ACCESS_ERROR = "FileSystemStoragePathSource encountered a filesystem access error: "
 
 
 class Remark(NamedTuple):
@@ -24,13 +25,12 @@ class Remark(NamedTuple):
 
 def access_problem(servable: MonitoredServable, error: OSError) -> str:
     path = servable.base_path
-    prefix = "FileSystemStoragePathSource encountered a filesystem access error: "
     if isinstance(error, FileNotFoundError):
         return (
-            f"{prefix}Could not find base path {path} for servable {servable.name} "
+            f"{_ACCESS_ERROR}Could not find base path {path} for servable {servable.name} "
             f"with error NOT_FOUND: {path} not found"
         )
-    return f"{prefix}Could not list base path {path} for servable {servable.name}: {error.strerror or error}"
+    return f"{_ACCESS_ERROR}Could not list base path {path} for servable {servable.name}: {error.strerror or error}"
 
 
 def no_versions(servable: MonitoredServable) -> str:
@@ -39,6 +39,21 @@ def no_versions(servable: MonitoredServable) -> str:
     return (
         f"No versions of servable {servable.name} found under base path {servable.base_path}. "
         "Did you forget to name your leaf directory as a number (eg. '/1/')?"
+    )
+
+
+def silence(servable: MonitoredServable, seconds: float) -> str:
+    return (
+        f"{_ACCESS_ERROR}Could not list base path {servable.base_path} for servable {servable.name}: "
+        f"no answer from the storage within {seconds:g} s"
+    )
+
+
+def refused(servable: MonitoredServable, versions: Mapping[int, Settling]) -> str:
+    """Of versions that would harm who loads them."""
+    return "; ".join(
+        f"Refusing to load servable version {ServableId(servable.name, version)}: {verdict.reason}"
+        for version, verdict in versions.items()
     )
 
 
@@ -71,9 +86,13 @@ def about_names(servable: MonitoredServable, ignored: Sequence[str], choice: Cho
 def about_new(
     servable: MonitoredServable, settling: Mapping[int, Settling], settled: Mapping[int, Settled]
 ) -> list[Remark]:
-    """Of new versions that are waited for, and of those whose time is up."""
+    """Of new versions that are waited for or refused, and of those whose time is up."""
     waiting = [
-        Remark(logging.INFO, f"Waiting for servable version {ServableId(servable.name, version)}: {verdict.reason}")
+        Remark(logging.WARNING, refused(servable, {version: verdict}))
+        if verdict.is_refused
+        else Remark(
+            logging.INFO, f"Waiting for servable version {ServableId(servable.name, version)}: {verdict.reason}"
+        )
         for version, verdict in settling.items()
     ]
     taken = [

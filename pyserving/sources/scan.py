@@ -9,11 +9,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pyserving.sources import remarks
-from pyserving.sources.completeness import why_incomplete
+from pyserving.sources.completeness import Incomplete, why_incomplete
 from pyserving.sources.remarks import Remark
 from pyserving.sources.settling import Patience, Settled, Settling, settle
 from pyserving.sources.snapshot import NOTHING, Snapshot, is_replaced, is_untouched, take_snapshot
@@ -52,6 +52,10 @@ class Known:
     """New versions that are waited for."""
     changing: Mapping[int, Settling] = field(default_factory=dict)
     """Aspired versions whose files are changing."""
+    base_path: str | None = None
+    """Where the scan before looked; None: nobody knows yet what is there."""
+    from_the_start: frozenset[str] = frozenset()
+    """Names in that base path that were there at the first scan of it and ever since."""
 
     @property
     def look_again_at(self) -> float | None:
@@ -65,8 +69,6 @@ class Report:
     """What a scan found out about one model."""
 
     servable: MonitoredServable
-    asked: Known
-    """What the scan was told; a report means nothing to one who knows something else by now."""
     known: Known
     versions: tuple[AspiredVersion, ...] | None = None
     """In ascending order; None: nothing is to change."""
@@ -77,23 +79,26 @@ class Report:
     remarks: tuple[Remark, ...] = ()
 
 
-def scan(questions: Sequence[tuple[MonitoredServable, Known]], rules: Rules) -> list[Report]:
-    return [scan_servable(servable, known, rules) for servable, known in questions]
-
-
 def scan_servable(servable: MonitoredServable, known: Known, rules: Rules) -> Report:
     """A base path that cannot be listed, or has no version any more, changes nothing; it is never raised."""
     try:
         listing = _list_base_path(servable, rules.storage)
-    except OSError as error:
+    except FileNotFoundError as error:
+        known = Known(known.aspired, base_path=servable.base_path)
         return _unchanged(servable, known, remarks.access_problem(servable, error))
+    except OSError as error:
+        return _unchanged(servable, _at_rest(known), remarks.access_problem(servable, error))
+    known = _with_names(known, servable, listing.names)
     choice, settled, settling = _choose_settled(servable, known, listing.names, rules)
     said = remarks.about_names(servable, listing.ignored, choose(servable.policy, listing.names))
     said += remarks.about_new(servable, settling, settled)
     if not choice.names and settling:
-        return Report(servable, known, Known(known.aspired, settling), remarks=tuple(said))
+        is_refused = all(verdict.is_refused for verdict in settling.values())
+        problem = remarks.refused(servable, settling) if is_refused else None
+        known = replace(known, settling=settling, changing={})
+        return Report(servable, known, problem=problem, remarks=tuple(said))
     if not choice.names and _is_accident(servable, known, rules):
-        return _unchanged(servable, known, remarks.no_versions(servable), said)
+        return _unchanged(servable, _at_rest(known), remarks.no_versions(servable), said)
     if not choice.names:
         said.append(Remark(logging.WARNING, remarks.no_versions(servable)))
     paths = {version: version_path(servable.base_path, name) for version, name in choice.names.items()}
@@ -101,12 +106,16 @@ def scan_servable(servable: MonitoredServable, known: Known, rules: Rules) -> Re
     said += remarks.about_changed(servable, changed)
     return Report(
         servable,
-        known,
-        Known(aspired, settling, changing),
+        replace(known, aspired=aspired, settling=settling, changing=changing),
         versions=tuple(AspiredVersion(ServableId(servable.name, version), path) for version, path in paths.items()),
         changed=tuple(version for version, verdict in changed.items() if verdict.given_up is None),
         remarks=tuple(said),
     )
+
+
+def silence(servable: MonitoredServable, known: Known, seconds: float) -> Report:
+    """What is to be said while a scan does not come back: nothing changes."""
+    return _unchanged(servable, known, remarks.silence(servable, seconds))
 
 
 def version_path(base_path: str, name: str) -> str:
@@ -161,24 +170,26 @@ def _choose_settled(
             return choice, settled, settling
         for version in new:
             path = version_path(servable.base_path, choice.names[version])
-            verdict = _look(path, known.settling.get(version), rules)
+            wall = rules.wall() if choice.names[version] in known.from_the_start else None
+            verdict = _look(path, known.settling.get(version), wall, rules)
             if isinstance(verdict, Settling):
                 settling[version] = verdict
             else:
                 settled[version] = verdict
 
 
-def _look(path: str, before: Settling | None, rules: Rules) -> Settled | Settling:
+def _look(path: str, before: Settling | None, wall: float | None, rules: Rules) -> Settled | Settling:
+    """`wall` is our time where the time stamps of the files count, else None."""
     unreadable = None
     try:
         snapshot = take_snapshot(path, rules.storage)
     except OSError as error:
-        snapshot, unreadable = NOTHING, f"it cannot be read: {error.strerror}"
+        snapshot, unreadable = NOTHING, Incomplete(f"it cannot be read: {error.strerror}", is_lasting=False)
     return settle(
         snapshot,
         before,
         rules.monotonic(),
-        rules.wall(),
+        wall,
         rules.patience,
         lambda: unreadable or why_incomplete(path, snapshot, rules.storage),
     )
@@ -216,7 +227,7 @@ def _look_for_change(
     # A version of that number in another base path is not loaded again: it changed nothing.
     if path != footprint.path or not is_replaced(footprint.snapshot, snapshot):
         return Footprint(path, snapshot), None
-    verdict = _look(path, before, rules)
+    verdict = _look(path, before, None, rules)
     return (footprint, verdict) if isinstance(verdict, Settling) else (Footprint(path, verdict.snapshot), verdict)
 
 
@@ -225,7 +236,18 @@ def _is_accident(servable: MonitoredServable, known: Known, rules: Rules) -> boo
     return not servable.policy.names_no_version and (rules.versions_always_present or not known.aspired)
 
 
+def _with_names(known: Known, servable: MonitoredServable, names: Sequence[str]) -> Known:
+    """What is there from the start, once `names` were found in the base path."""
+    is_first = known.base_path != servable.base_path
+    stayed = frozenset(names) if is_first else known.from_the_start.intersection(names)
+    return replace(known, base_path=servable.base_path, from_the_start=stayed)
+
+
+def _at_rest(known: Known) -> Known:
+    return replace(known, settling={}, changing={})
+
+
 def _unchanged(servable: MonitoredServable, known: Known, problem: str, said: Sequence[Remark] = ()) -> Report:
     warnings = [problem, remarks.refusal(servable)] if known.aspired else [problem]
     said = [*said, *(Remark(logging.WARNING, text) for text in warnings)]
-    return Report(servable, known, Known(known.aspired), problem=problem, remarks=tuple(said))
+    return Report(servable, known, problem=problem, remarks=tuple(said))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyserving.sources.snapshot import Snapshot
+from pyserving.sources.completeness import Incomplete
+from pyserving.sources.snapshot import COARSE_SECONDS, Snapshot
 
 STILL_CHANGING = "its files are still changing"
 _SHORTEST_WAIT_SECONDS = 0.02
@@ -19,6 +20,8 @@ class Patience:
     """Files that did not change for this long are no longer being written."""
     timeout_seconds: float = 30.0
     """An incomplete folder that did not change for this long is taken as it is."""
+    clock_margin_seconds: float = 600.0
+    """How far the storage's clock may be behind ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,13 @@ class Settling:
     look_again_at: float
     """On the same clock."""
     reason: str
+    found: Incomplete | None = None
+    """What reading these very files brought to light; None: they were not read yet."""
+
+    @property
+    def is_refused(self) -> bool:
+        """It is not taken whatever time passes, unless its files change."""
+        return self.found is not None and self.found.would_hang
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +56,42 @@ def settle(
     snapshot: Snapshot,
     before: Settling | None,
     now: float,
-    wall: float,
+    wall: float | None,
     patience: Patience,
-    why_incomplete: Callable[[], str | None],
+    why_incomplete: Callable[[], Incomplete | None],
 ) -> Settled | Settling:
     """What to think of a folder that looks like `snapshot`, and looked like `before` the last time.
 
-    `now` is the monotonic clock, `wall` seconds since the epoch. A folder whose newest file is older than the quiet
-    time by the file's own time stamp needs no second look. Contents are only examined once they are quiet.
+    `now` is the monotonic clock. Two looks that see the same, `quiet_seconds` apart on it, tell that files have come to
+    rest: that is sound whatever clock the storage goes by. Their time stamps alone are not, since the clock of a
+    file server that is behind ours makes what is being written look old. So only a folder that was there before anybody
+    looked may pass at the first look, and only when its newest file is older by `clock_margin_seconds` too. For such
+    a folder `wall` gives our own time, in seconds since the epoch; None keeps time stamps out of it.
+
+    Contents are only read once they are quiet, and not again while the files look the same.
     """
     if snapshot.is_file:
         return Settled(snapshot)  # it fails to load, as in TensorFlow Serving
-    since = before.since if before is not None and before.snapshot == snapshot else now
-    unchanged_for = max(now - since, snapshot.seconds_since_change(wall))
+    same = before if before is not None and before.snapshot == snapshot else None
+    since = now if same is None else same.since
+    unchanged_for = now - since
+    if wall is not None:
+        unchanged_for = max(unchanged_for, snapshot.seconds_since_change(wall) - patience.clock_margin_seconds)
     if unchanged_for < patience.quiet_seconds:
         reason = STILL_CHANGING if before is None else before.reason  # what was missing most likely still is
         return _wait(snapshot, since, now, patience.quiet_seconds - unchanged_for, reason)
-    missing = why_incomplete()
-    if missing is None or unchanged_for >= patience.timeout_seconds:
-        return Settled(snapshot, given_up=missing)
-    return _wait(snapshot, since, now, patience.quiet_seconds, missing)
+    found = same.found if same is not None and same.found is not None and same.found.is_lasting else why_incomplete()
+    if found is None:
+        return Settled(snapshot)
+    if unchanged_for >= patience.timeout_seconds and not found.would_hang:
+        return Settled(snapshot, given_up=found.reason)
+    if unchanged_for < COARSE_SECONDS or not snapshot.tells_times:
+        # The next write may leave no trace: on a coarse clock it may come within the same tick.
+        found = found._replace(is_lasting=False)
+    return _wait(snapshot, since, now, patience.quiet_seconds, found.reason, found)
 
 
-def _wait(snapshot: Snapshot, since: float, now: float, seconds: float, reason: str) -> Settling:
-    return Settling(snapshot, since, now + max(seconds, _SHORTEST_WAIT_SECONDS), reason)
+def _wait(
+    snapshot: Snapshot, since: float, now: float, seconds: float, reason: str, found: Incomplete | None = None
+) -> Settling:
+    return Settling(snapshot, since, now + max(seconds, _SHORTEST_WAIT_SECONDS), reason, found)

@@ -10,7 +10,7 @@ from itertools import islice
 from pyserving.sources.storage import LOCAL, Entry, FileStat, Storage
 
 _SECOND_NS = 1_000_000_000
-_COARSE_SECONDS = 2.0
+COARSE_SECONDS = 2.0
 """The coarsest time stamps about (FAT)."""
 _FILES_COMPARED = 64
 _NOT_CONTENT = "__pycache__"
@@ -25,24 +25,31 @@ class Snapshot:
     """A version that is a file and no folder is one file with an empty name."""
     folders: Mapping[str, int]
     """Modification time in ns; the version folder's own name is empty."""
+    specials: tuple[str, ...] = ()
+    """Pipes, sockets and devices, which are not to be opened."""
 
     @property
     def is_file(self) -> bool:
         return "" in self.files
+
+    @property
+    def tells_times(self) -> bool:
+        """Whether a file that is written without becoming longer makes it another snapshot."""
+        return all(file.mtime_ns for file in self.files.values())
 
     def seconds_since_change(self, wall: float) -> float:
         """How long ago the newest file was written, at `wall` seconds since the epoch; negative with skewed clocks.
 
         Copying tools set a file's modification time back once it is there (`cp -p`, `rsync -t`, `tar`), so the
         time at which the file system itself last touched the file counts as well. A folder's does not: renaming
-        a folder into place does not change what is in it.
+        a folder into place does not change what is in it. By the storage's clock, which may differ from ours.
         """
         written = [max(file.mtime_ns, file.ctime_ns) for file in self.files.values()]
         newest = max([*written, *self.folders.values()], default=None)
         if not newest:  # nothing is there, or the storage does not tell
             return 0.0
         is_coarse = newest % _SECOND_NS == 0
-        return wall - newest / _SECOND_NS - (_COARSE_SECONDS if is_coarse else 0.0)
+        return wall - newest / _SECOND_NS - (COARSE_SECONDS if is_coarse else 0.0)
 
 
 NOTHING = Snapshot({}, {})
@@ -59,17 +66,20 @@ def take_snapshot(path: str, storage: Storage = LOCAL) -> Snapshot:
         return Snapshot({"": found.stat}, {})
     files: dict[str, FileStat] = {}
     folders = {"": found.stat.mtime_ns}
+    specials: list[str] = []
     visited = {found.identity}
     waiting = [""]
     for folder in waiting:
         for name, child in _children(path, folder, storage):
-            if not child.is_folder:
+            if child.is_special:
+                specials.append(name)
+            elif not child.is_folder:
                 files[name] = child.stat
             elif child.identity is None or child.identity not in visited:
                 visited.add(child.identity)
                 folders[name] = child.stat.mtime_ns
                 waiting.append(name)
-    return Snapshot(files, folders)
+    return Snapshot(files, folders, tuple(specials))
 
 
 def is_untouched(path: str, before: Snapshot, storage: Storage = LOCAL) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import BinaryIO, NamedTuple, Protocol
@@ -25,6 +26,8 @@ class Entry(NamedTuple):
     stat: FileStat
     identity: tuple[int, int] | None = None
     """The same for two paths to the same thing; None: the storage has no links."""
+    is_special: bool = False
+    """A pipe, a socket or a device: opening it may never come back."""
 
 
 class Storage(Protocol):
@@ -41,7 +44,7 @@ class Storage(Protocol):
         """Links are followed."""
 
     def open(self, path: str) -> BinaryIO:
-        """To read from anywhere in the file."""
+        """To read from anywhere in the file. Nothing but a regular file is opened."""
 
 
 class LocalStorage:
@@ -58,10 +61,18 @@ class LocalStorage:
             stat.S_ISDIR(found.st_mode),
             FileStat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino),
             (found.st_dev, found.st_ino),
+            is_special=not stat.S_ISDIR(found.st_mode) and not stat.S_ISREG(found.st_mode),
         )
 
     def open(self, path: str) -> BinaryIO:
-        return open(path, "rb")
+        if self.stat(path).is_special:
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return open(path, "rb", opener=_open_without_waiting)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Should a pipe have come in the file's place a moment ago."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 LOCAL = LocalStorage()

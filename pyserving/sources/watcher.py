@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from watchdog.events import (
     EVENT_TYPE_CREATED,
@@ -31,13 +32,17 @@ _ENOUGH_WATCHES = 32
 _MOST_LINKS = 40
 
 
-def folders_to_watch(base_path: str) -> dict[str, set[str] | None]:
-    """Real folder to the names in it that matter, None for all of them: what a base path, links resolved, hangs from.
+Folders: TypeAlias = dict[str, "set[str] | None"]
+"""Real folder to the names in it that matter, None for all of them."""
+
+
+def folders_to_watch(base_path: str) -> Folders:
+    """What a base path, links resolved, hangs from.
 
     That is the folder itself, the folder of every symbolic link on the way to it, and for a missing one the parent in
     which it would appear.
     """
-    folders: dict[str, set[str] | None] = {}
+    folders: Folders = {}
     for link in _links(base_path):
         _add(folders, os.path.dirname(link), os.path.basename(link))
     target = os.path.realpath(base_path)
@@ -67,7 +72,7 @@ def _prefixes(path: str) -> Iterable[str]:
     return (path[:end] for end in [*ends, len(path)])
 
 
-def _merge(folders: dict[str, set[str] | None], more: Mapping[str, set[str] | None]) -> None:
+def _merge(folders: Folders, more: Folders) -> None:
     for folder, names in more.items():
         if names is None:
             folders[folder] = None
@@ -76,7 +81,7 @@ def _merge(folders: dict[str, set[str] | None], more: Mapping[str, set[str] | No
                 _add(folders, folder, name)
 
 
-def _add(folders: dict[str, set[str] | None], folder: str, name: str) -> None:
+def _add(folders: Folders, folder: str, name: str) -> None:
     names = folders.setdefault(folder, set())
     if names is not None:
         names.add(name)
@@ -93,7 +98,7 @@ class _Watched:
 class Watcher:
     """Calls `wake` on the loop after something happened; once, however much happens until it is called.
 
-    Made and told to stop by the loop; `follow` and `close` are for the scanning thread, which owns everything else.
+    Made by the loop; `follow` and `close` are for threads, one at a time.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -104,24 +109,25 @@ class Watcher:
         self._watched: dict[str, _Watched] = {}
         self._gave_up = False
 
-    def follow(self, base_paths: Iterable[str]) -> None:
-        """Watch what these hang from now, and nothing else; about 32 folders, the others are left to the poll.
+    def follow(self, base_paths: Iterable[Folders]) -> bool:
+        """Watch the folders that base paths hang from, and nothing else; about 32, the others are left to the poll.
 
-        To be called before the base paths are listed, so that nothing is missed in between.
+        Whether there are new ones among them: what happened there before has to be found by listing them.
         """
         if self._gave_up:
-            return
-        wanted: dict[str, set[str] | None] = {}
-        for base_path in base_paths:
+            return False
+        wanted: Folders = {}
+        for folders in base_paths:
             if len(wanted) >= _ENOUGH_WATCHES:
                 break
-            _merge(wanted, folders_to_watch(base_path))
+            _merge(wanted, folders)
         try:
-            self._watch_exactly(wanted)
-        except OSError as error:
+            return self._watch_exactly(wanted)
+        except (OSError, RuntimeError) as error:  # no more watches, or no more threads
             self._gave_up = True
-            _log.warning("Folders cannot be watched (%s); new versions are found by the poll alone", error.strerror)
+            _log.warning("Folders cannot be watched (%s); new versions are found by the poll alone", error)
             self.close()
+            return False
 
     def close(self) -> None:
         if self._observer is not None:
@@ -130,12 +136,14 @@ class Watcher:
             self._observer = None
         self._watched = {}
 
-    def _watch_exactly(self, wanted: Mapping[str, set[str] | None]) -> None:
+    def _watch_exactly(self, wanted: Folders) -> bool:
         for folder, watched in list(self._watched.items()):
-            is_alive = not watched.handler.lost and watched.identity == _identity(folder)
-            if not is_alive or folder not in wanted or watched.names != wanted[folder]:
+            # What is wanted no more is not asked after: it may lie in storage that does not answer.
+            is_wanted = folder in wanted and watched.names == wanted[folder]
+            if not is_wanted or watched.handler.lost or watched.identity != _identity(folder):
                 self._started().unschedule(watched.watch)
                 del self._watched[folder]
+        has_new = False
         for folder, names in wanted.items():
             if folder in self._watched:
                 continue
@@ -146,6 +154,8 @@ class Watcher:
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue  # gone already, or not ours to watch: the next scan tries again
             self._watched[folder] = _Watched(watch, identity, handler, names)
+            has_new = True
+        return has_new
 
     def _started(self) -> BaseObserver:
         if self._observer is None:

@@ -53,6 +53,10 @@ class Admission:
         """Bytes of bodies that are not complete yet, and of answers that are not sent yet."""
         return self._held
 
+    def has_room(self, size: int) -> bool:
+        """Whether a call with a body of `size` bytes would be let in."""
+        return self._calls < self._max_calls and self._bytes + self._held + size <= self._max_bytes
+
     def enter(self, size: int) -> None:
         """Count a call with a body of `size` bytes in; every `enter` that does not raise is followed by one `leave`."""
         if self._calls >= self._max_calls:

@@ -17,18 +17,22 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from pyserving import protos
 from tests import models
 from tests.conftest import Exported
-from tests.end_to_end.client_requests import example, examples_request, predict_request, status_request
+from tests.end_to_end.client_requests import example, examples_request, outputs, predict_request, status_request
 from tests.end_to_end.server_process import Client, ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
 
 
 class Observed:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.server = ServerProcess(
-            "--model_name=m", f"--model_base_path={folder}/m", f"--rest_api_port={self.port}", "--log_format=json"
+            "--model_name=m",
+            f"--model_base_path={folder}/m",
+            f"--rest_api_port={self.port}",
+            "--log_format=json",
+            *flags,
         )
         self.client = Client(self.server)
 
@@ -203,3 +207,27 @@ def test_pages_answer_while_models_load(tmp_path: Path, exported: Exported) -> N
         assert get("/readyz")[0] == 200
         server.terminate()
         assert server.wait() == 0
+
+
+def test_new_files_that_cannot_be_loaded_are_seen_while_the_old_ones_serve(tmp_path: Path, exported: Exported) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
+    flags = ("--reload_replaced_versions", "--max_num_load_retries=1", "--load_retry_interval_micros=1000")
+    observed = Observed(tmp_path, *flags)
+    with observed.server, observed.client:
+        graph = tmp_path / "m" / "1" / "saved_model.pb"
+        saved = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+        saved.meta_graphs[0].graph_def.node[0].op = "NoSuchOp"
+        graph.write_bytes(saved.SerializeToString())
+        observed.server.wait_for("Giving up loading servable version {name: m version: 1}")
+        (status,) = json.loads(observed.get("/v1/models/m")[1])["model_version_status"]
+        assert (status["state"], status["status"]["error_code"]) == ("AVAILABLE", "NOT_FOUND")
+        assert status["status"]["error_message"].startswith(
+            "Files of this version were replaced and cannot be loaded; it serves as it was before: "
+            "Op type not registered 'NoSuchOp'"
+        )
+        assert observed.metric(':pyserving:load_failures_total{model="m",version="1",status="NOT_FOUND"}') == 2
+        assert observed.get("/readyz")[0] == 200
+        answer = observed.client.prediction.Predict(predict_request("m", {"x": np.ones(1, np.float32)}), timeout=30)
+        assert outputs(answer)["y"].tolist() == [2.5]

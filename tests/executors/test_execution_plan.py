@@ -19,7 +19,7 @@ def serve(choice: Choice, runs: int, micros: dict[str, float]) -> list[str]:
     taken = []
     for _ in range(runs):
         way = choice.next()
-        choice.record(way, micros[way.name])
+        choice.record(way, micros[way.name], cpu_micros=micros[way.name])
         taken.append(way.name)
     return taken
 
@@ -49,7 +49,7 @@ def test_nothing_is_kept_while_the_first_trial_is_on():
 def test_first_run_of_each_way_does_not_count():
     choice = Choice((POOL, CALLER))
     for way, micros in ((POOL, 1), (CALLER, 1_000_000)):  # what a cold run takes says nothing
-        choice.record(way, micros)
+        choice.record(way, micros, micros)
     serve(choice, trial_length(2), {"pool": 25, "caller": 4})
     assert choice.kept == "caller"
 
@@ -57,7 +57,7 @@ def test_first_run_of_each_way_does_not_count():
 def test_one_slow_run_does_not_decide():
     choice = Choice((POOL, CALLER))
     serve(choice, 2, {"pool": 25, "caller": 4})
-    choice.record(CALLER, 1_000_000)
+    choice.record(CALLER, 1_000_000, 1_000_000)
     serve(choice, trial_length(2), {"pool": 25, "caller": 4})
     assert choice.kept == "caller"
 
@@ -86,7 +86,7 @@ def test_runs_that_never_end_well_keep_the_trial_open():
 def test_runs_in_flight_when_a_trial_ends_are_of_no_account():
     choice = Choice((POOL, CALLER))
     first_trial(choice, {"pool": 25, "caller": 4})
-    choice.record(POOL, 1)
+    choice.record(POOL, 1, 1)
     assert choice.kept == "caller"
 
 

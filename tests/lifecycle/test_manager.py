@@ -11,9 +11,11 @@ from dataclasses import replace
 import pytest
 
 from pyserving.errors import Code, DataLoss, NotFound
-from pyserving.lifecycle.manager import AspiredVersionsManager, LoadRetries
+from pyserving.lifecycle.attempt import Attempt
+from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.policy import resource_preserving
+from pyserving.lifecycle.retries import LoadRetries
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableRequest, ServableState
 from pyserving.workers import Workers
 from tests.fakes import FakeClock, FakeLoaders, HeldWorkers, RecordedStates
@@ -266,11 +268,12 @@ async def test_resource_preserving_unloads_before_it_loads(workers, loaders, sta
 async def test_no_more_loads_are_handed_over_than_there_are_threads(loaders, states):
     loading, unloading = HeldWorkers(threads=2), HeldWorkers()
     manager = AspiredVersionsManager(loaders, loading, unloading, states)
-    manager.set_aspired_versions("m", [version(n) for n in (1, 2, 3)])
-    assert loading.held == [loaders[3].load, loaders[2].load]
-    assert states.of(1) == [START]
+    for name, number in (("l", 1), ("m", 2), ("n", 3)):
+        manager.set_aspired_versions(name, [version(number, name)])
+    assert loading.held == [loaders[1].load, loaders[2].load]
+    assert states.of(3, "n") == [START]
     await loading.release_one()
-    assert states.of(1) == [START, LOADING]
+    assert states.of(3, "n") == [START, LOADING]
 
 
 async def test_a_version_called_off_before_its_turn_never_loads(loaders, states):
@@ -468,6 +471,14 @@ async def test_a_kept_error_holds_no_frames_of_the_load(manager, workers, loader
     assert (health.__traceback__, health.__cause__, health.__context__) == (None, None, None)
 
 
+async def test_a_sentence_that_is_too_long_is_cut_and_whole_in_the_log(manager, workers, loaders, states, caplog):
+    loaders.fail(1, error=DataLoss("x" * 5000))
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    assert states.health(1).message == "x" * 2000 + "… (the log has the rest)"
+    assert "x" * 5000 in caplog.text
+
+
 async def test_a_failed_unload_ends_with_its_error(manager, workers, loaders, states, caplog):
     manager.set_aspired_versions("m", [version(1)])
     await workers.release()
@@ -589,14 +600,62 @@ async def test_a_replacement_that_fails_for_good_leaves_the_old_copy_serving(
     await _until_given_up(workers, clock)
     assert loaders[1].loads == 2
     assert "Giving up loading servable version {name: m version: 1}" in caplog.text
-    assert states.of(1) == [START, LOADING, AVAILABLE]
     assert reloading.available_versions("m") == [1]
     loaders.mend(1)
     reloading.files_changed(ServableId("m", 1))
     await workers.release()
-    assert states.of(1)[-1] is AVAILABLE
     with reloading.get_servable_handle(LATEST) as servable:
         assert servable is loaders[1].servable
+
+
+async def test_a_version_that_serves_while_its_new_files_fail_is_available_with_their_error(
+    reloading, workers, loaders, clock, states
+):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    loaders.fail(1)
+    reloading.files_changed(ServableId("m", 1))
+    await workers.release()
+    reason = (
+        "UNAVAILABLE: Files of this version were replaced and cannot be loaded; it serves as it was before: "
+        "storage is away"
+    )
+    assert (states.of(1)[-1], states.health(1).status) == (AVAILABLE, reason)
+    await _until_given_up(workers, clock)
+    assert (states.of(1)[-1], states.health(1).status) == (AVAILABLE, reason)
+    loaders.mend(1)
+    reloading.files_changed(ServableId("m", 1))
+    assert states.health(1).status == reason, "until it is known better"
+    await workers.release()
+    assert (states.of(1)[-1], states.health(1)) == (AVAILABLE, None)
+
+
+async def test_a_version_whose_new_files_failed_ends_well(reloading, workers, loaders, clock, states):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    loaders.fail(1)
+    reloading.files_changed(ServableId("m", 1))
+    await _until_given_up(workers, clock)
+    reloading.set_aspired_versions("m", [])
+    await workers.release()
+    assert (states.of(1)[-1], states.health(1)) == (END, None)
+
+
+@pytest.mark.parametrize("has_given_up", [False, True])
+async def test_retry_begins_the_failing_load_of_new_files_afresh(reloading, workers, loaders, clock, has_given_up):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    loaders.fail(1)
+    reloading.files_changed(ServableId("m", 1))
+    await (_until_given_up(workers, clock) if has_given_up else workers.release())
+    loaders.mend(1)
+    reloading.retry(ServableId("m", 1))
+    await workers.release()
+    assert clock.due_in == []
+    with reloading.get_servable_handle(LATEST) as servable:
+        assert servable is loaders[1].servable
+    reloading.retry(ServableId("m", 1))
+    assert workers.held == []
 
 
 async def test_a_replacement_between_two_attempts_begins_afresh_when_files_change_again(
@@ -623,6 +682,38 @@ async def test_a_replacement_is_called_off_with_its_version(reloading, workers, 
     await workers.release()
     assert [loader.unloaded for loader in loaders.of(1)] == [True, True]
     assert states.of(1) == [START, LOADING, AVAILABLE, UNLOADING, END]
+
+
+async def test_a_replacement_called_off_is_over_before_its_version_loads_again(reloading, workers, loaders):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    reloading.files_changed(ServableId("m", 1))
+    called_off = loaders[1]
+    reloading.set_aspired_versions("m", [])
+    await workers.release_one(loaders.of(1)[0].unload)
+    reloading.set_aspired_versions("m", [version(1)])
+    assert workers.held == [called_off.load]
+    await workers.release_one(called_off.load)
+    assert workers.held == [called_off.unload]
+    await workers.release()
+    assert reloading.available_versions("m") == [1]
+    assert [loader.unloaded for loader in loaders.of(1)] == [True, True, False]
+
+
+async def test_a_version_wished_again_while_its_replacement_is_called_off_gets_its_new_files(
+    reloading, workers, loaders
+):
+    reloading.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    reloading.files_changed(ServableId("m", 1))
+    called_off = loaders[1]
+    reloading.set_aspired_versions("m", [version(2)])
+    reloading.set_aspired_versions("m", [version(1)])
+    assert workers.held == [called_off.load, loaders[2].load]
+    await workers.release()
+    assert called_off.unloaded
+    with reloading.get_servable_handle(LATEST) as servable:
+        assert servable is loaders.of(1)[2].servable
 
 
 # Changing one's mind.
@@ -779,6 +870,95 @@ async def test_it_loads_retries_swaps_and_leaves_with_real_workers(loaders):
         assert manager.available_versions("m") == [2]
     assert [state.manager_state for state in monitor.versions("m")] == [END, END]
     assert all(loader.unloads == 1 for loader in loaders.made)
+
+
+# Attempts.
+
+
+@pytest.fixture
+def attempts() -> list[Attempt]:
+    return []
+
+
+@pytest.fixture
+def counted(workers, loaders, states, clock, attempts) -> AspiredVersionsManager:
+    """A manager that tells `attempts` of each."""
+    return AspiredVersionsManager(
+        loaders,
+        workers,
+        workers,
+        states,
+        retries=LoadRetries(1, 60_000_000),
+        call_later=clock.call_later,
+        on_attempt=attempts.append,
+        reload_replaced_versions=True,
+    )
+
+
+def _told(attempts: list[Attempt]) -> list[tuple[str, str | None]]:
+    return [(attempt.action.name, attempt.error and attempt.error.code.name) for attempt in attempts]
+
+
+async def test_each_load_and_each_unload_is_told(counted, workers, loaders, clock, attempts):
+    loaders.fail(1, times=1)
+    counted.set_aspired_versions("m", [version(1)])
+    await _until_given_up(workers, clock)
+    counted.set_aspired_versions("m", [])
+    await workers.release()
+    assert _told(attempts) == [("LOAD", "UNAVAILABLE"), ("LOAD", None), ("UNLOAD", None)]
+    assert {attempt.id for attempt in attempts} == {ServableId("m", 1)}
+    assert {attempt.loader for attempt in attempts} == {loaders[1]}
+
+
+async def test_a_load_that_was_called_off_has_not_failed(counted, workers, attempts, states):
+    counted.set_aspired_versions("m", [version(1)])
+    counted.set_aspired_versions("m", [])
+    await workers.release()
+    assert states.health(1).code is Code.CANCELLED
+    assert _told(attempts) == [("LOAD", None), ("UNLOAD", None)]
+
+
+async def test_a_version_called_off_before_its_turn_was_never_attempted(workers, loaders, states, attempts):
+    loading = HeldWorkers(threads=1)
+    manager = AspiredVersionsManager(loaders, loading, workers, states, on_attempt=attempts.append)
+    manager.set_aspired_versions("slow", [version(1, "slow")])
+    manager.set_aspired_versions("m", [version(2)])
+    manager.set_aspired_versions("m", [])
+    assert states.health(2).code is Code.CANCELLED
+    assert attempts == []
+
+
+async def test_failed_loads_of_replaced_files_and_failed_unloads_are_told(counted, workers, loaders, clock, attempts):
+    counted.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    loaders.fail(1)
+    counted.files_changed(ServableId("m", 1))
+    await _until_given_up(workers, clock)
+    loaders.of(1)[0].unload_error = OSError("stuck")
+    counted.set_aspired_versions("m", [])
+    await workers.release()
+    assert _told(attempts) == [
+        ("LOAD", None),
+        ("LOAD", "UNAVAILABLE"),
+        ("LOAD", "UNAVAILABLE"),
+        ("UNLOAD", "INTERNAL"),
+    ]
+
+
+async def test_an_attempt_is_told_before_its_state(workers, loaders, states, clock):
+    seen: list[int] = []
+    manager = AspiredVersionsManager(
+        loaders,
+        workers,
+        workers,
+        states,
+        call_later=clock.call_later,
+        on_attempt=lambda attempt: seen.append(len(states.of(1))),
+    )
+    loaders.fail(1)
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    assert (seen, states.of(1)) == ([2], [START, LOADING, LOADING])
 
 
 # What an operator reads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 from collections.abc import Mapping
@@ -16,11 +17,14 @@ class FakeStorage:
     def __init__(self) -> None:
         self._files: dict[str, tuple[bytes, int]] = {}
         self._writes = 0
-        self.trouble: dict[str, OSError] = {}
+        self.trouble: dict[str, Exception] = {}
         """Base path to what listing it raises."""
-        self.gates: dict[str, threading.Event] = {}
-        """Base path to what listing it waits for."""
         self.listings = 0
+        self.hanging = 0
+        """Calls that do not come back."""
+        self.opened: list[str] = []
+        self._gates: dict[str, threading.Event] = {}
+        self._entered: dict[str, threading.Event] = {}
 
     def write(self, folder: str, files: Mapping[str, bytes], mtime_ns: int | None = None) -> None:
         """Without a time, each write gets one of its own."""
@@ -31,9 +35,26 @@ class FakeStorage:
     def remove(self, folder: str) -> None:
         self._files = {path: file for path, file in self._files.items() if not path.startswith(f"{folder}/")}
 
+    def hang(self, *base_paths: str) -> None:
+        """Whoever lists these waits."""
+        for base_path in base_paths:
+            self._gates[base_path], self._entered[base_path] = threading.Event(), threading.Event()
+
+    async def entered(self, base_path: str) -> None:
+        """Until somebody waits for that one."""
+        await asyncio.get_running_loop().run_in_executor(None, self._entered[base_path].wait, 20)
+
+    def release(self) -> None:
+        for gate in self._gates.values():
+            gate.set()
+        self._gates = {}
+
     def list(self, path: str) -> list[str]:
-        if path in self.gates:
-            self.gates[path].wait(20)
+        if (gate := self._gates.get(path)) is not None:
+            self.hanging += 1
+            self._entered[path].set()
+            gate.wait(20)
+            self.hanging -= 1
         if path in self.trouble:
             raise self.trouble[path]
         self.listings += 1
@@ -51,4 +72,5 @@ class FakeStorage:
         raise FileNotFoundError(2, "Not found", path)
 
     def open(self, path: str) -> BinaryIO:
+        self.opened.append(path)
         return io.BytesIO(self._files[path][0])

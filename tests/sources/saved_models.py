@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 INDEX = "variables/variables.index"
 DATA = "variables/variables.data-00000-of-00001"
@@ -81,6 +82,68 @@ def index(size: int) -> bytes:
 def with_variables(data: bytes = b"weights") -> dict[str, bytes]:
     """Everything in the folder of a version that has variables."""
     return {"saved_model.pb": saved_model(["VarHandleOp"]), INDEX: index(len(data)), DATA: data}
+
+
+class Part(NamedTuple):
+    """A piece of a flatbuffer, wherever it comes to lie: what refers to it leads to its `entry`."""
+
+    data: bytes
+    entry: int = 0
+
+
+def vector(*elements: Part) -> Part:
+    """Of tables. What an offset leads to lies behind it."""
+    offsets, behind = b"", b""
+    for number, element in enumerate(elements):
+        offsets += struct.pack("<I", 4 * (len(elements) - number) + len(behind) + element.entry)
+        behind += element.data
+    return Part(struct.pack("<I", len(elements)) + offsets + behind)
+
+
+def plain(data: bytes, element_size: int = 1) -> Part:
+    """A string, or a vector of numbers."""
+    return Part(struct.pack("<I", len(data) // element_size) + data)
+
+
+def flat_table(fields: Mapping[int, Part | int]) -> Part:
+    """Its layout, the table, then what it refers to; each field takes eight bytes."""
+    numbers = range(max(fields, default=-1) + 1)
+    places = {number: 4 + 8 * place for place, number in enumerate(sorted(fields))}
+    size = 4 + 8 * len(fields)
+    layout = struct.pack("<HH", 4 + 2 * len(numbers), size)
+    layout += b"".join(struct.pack("<H", places.get(number, 0)) for number in numbers)
+    inline, behind = struct.pack("<i", len(layout)), b""
+    for number in sorted(fields):
+        value = fields[number]
+        if isinstance(value, Part):
+            inline += struct.pack("<II", size - places[number] + len(behind) + value.entry, 0)
+            behind += value.data
+        else:
+            inline += struct.pack("<Q", value)
+    return Part(layout + inline + behind, entry=len(layout))
+
+
+def tflite(graphs: int = 1, behind: bytes = b"") -> bytes:
+    """A TensorFlow Lite model of one tensor, one operator and one buffer; `behind` are weights after its end."""
+    tensor = flat_table({0: plain(bytes(8), 4), 3: plain(b"x:0")})
+    operator = flat_table({1: plain(bytes(4), 4), 2: plain(bytes(4), 4)})
+    graph = flat_table({0: vector(tensor), 1: plain(bytes(4), 4), 3: vector(operator), 4: plain(b"main")})
+    signature = flat_table({0: vector(flat_table({0: plain(b"x")})), 2: plain(b"serving_default")})
+
+    def model(offset: int) -> bytes:
+        buffers = [flat_table({0: plain(b"numbers")}), flat_table({1: offset, 2: len(behind)})]
+        root = flat_table(
+            {
+                0: 3,
+                1: vector(flat_table({1: plain(b"Custom")})),
+                2: vector(*[graph] * graphs),
+                4: vector(*buffers[: 2 if behind else 1]),
+                7: vector(signature),
+            }
+        )
+        return struct.pack("<I", 8 + root.entry) + b"TFL3" + root.data
+
+    return model(len(model(0))) + behind
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pyserving.sources.completeness import why_incomplete
+from pyserving.sources.completeness import Incomplete, why_incomplete
 from pyserving.sources.snapshot import take_snapshot
+from pyserving.sources.storage import LOCAL, Entry, LocalStorage, Storage
 from tests.sources.saved_models import (
     DATA,
     INDEX,
@@ -18,6 +19,7 @@ from tests.sources.saved_models import (
     number_field,
     saved_model,
     table,
+    tflite,
     with_variables,
     write,
 )
@@ -28,13 +30,14 @@ meta_graphs { meta_info_def { tags: "serve } \\" {" } graph_def { node { name: '
 """
 
 
+def why(path: Path, storage: Storage = LOCAL) -> str | None:
+    found = why_incomplete(str(path), take_snapshot(str(path)), storage)
+    return None if found is None else found.reason
+
+
 @pytest.fixture
 def reason(tmp_path):
-    def why(files: dict[str, bytes]) -> str | None:
-        path = write(tmp_path / "1", files)
-        return why_incomplete(str(path), take_snapshot(str(path)))
-
-    return why
+    return lambda files: why(write(tmp_path / "1", files))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,8 @@ def reason(tmp_path):
         {"saved_model.pbtxt": PBTXT % b"Identity"},
         {"saved_model.pbtxt": PBTXT % b"VarHandleOp", INDEX: index(2), DATA: b"ab"},
         {"saved_model.cpb": b"chunks"},
-        {"model.tflite": b"TFL3"},
+        {"model.tflite": tflite()},
+        {"model.tflite": tflite(behind=b"weights")},
         {"model.py": b"signature_defs = {}", "weights.bin": b"w"},
         {"export.meta": b"old"},
     ],
@@ -95,6 +99,12 @@ def test_a_whole_version_is_complete(reason, files):
         ({".saved_model.pb.Q9zTr2": saved_model()}, ".saved_model.pb.Q9zTr2 is being written"),
         (with_variables() | {".~tmp~/fingerprint.pb": b""}, ".~tmp~/fingerprint.pb is being written"),
         (with_variables() | {"saved_model.pb_.gstmp": b""}, "saved_model.pb_.gstmp is being written"),
+        ({"model.tflite": b""}, "model.tflite is not whole: 4 bytes at 4 lie outside of its 0"),
+        ({"model.tflite": b"\x08\0\0\0PK34" + bytes(32)}, "model.tflite is not whole: it has no TensorFlow Lite id"),
+        ({"model.tflite": b"\x08\0\0\0TFL3" + bytes(32)}, "model.tflite is not whole: a table is broken"),
+        ({"model.tflite": b"\xff\xff\xff\xffTFL3"}, "model.tflite is not whole: 4 bytes at 4294967295 lie outside"),
+        ({"model.tflite": tflite(graphs=0)}, "model.tflite is not whole: it holds no graph"),
+        ({"model.tflite": tflite(behind=b"weights")[:-1]}, "model.tflite is not whole: 7 bytes at"),
         ({"model.tflite.part": b"TFL3"}, "model.tflite.part is being written"),
     ],
 )
@@ -111,6 +121,54 @@ def test_a_graph_cut_anywhere_within_its_meta_graph_is_not_whole(reason):
 def test_a_graph_whose_end_is_reserved_but_not_written_is_not_whole(reason):
     whole = saved_model(["Placeholder"] * 20)
     assert "not whole" in (reason({"saved_model.pb": whole[:200].ljust(len(whole), b"\0")}) or "")
+
+
+def test_a_tflite_model_cut_anywhere_is_not_whole(reason):
+    whole = tflite()
+    for length in range(len(whole)):
+        assert (reason({"model.tflite": whole[:length]}) or "").startswith("model.tflite is not whole")
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "model.tflite", DATA, INDEX, "assets/vocab.txt"])
+def test_a_pipe_is_refused_and_never_opened(tmp_path: Path, name: str):
+    path = write(tmp_path / "1", with_variables() | {name: b""})
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    found = why_incomplete(str(path), take_snapshot(str(path)))
+    assert found == Incomplete(f"{name} is neither a file nor a folder", would_hang=True)
+
+
+def test_a_device_is_refused_through_a_link_too(tmp_path: Path):
+    path = write(tmp_path / "1", {})
+    (path / "saved_model.pb").symlink_to("/dev/zero")
+    assert why(path) == "saved_model.pb is neither a file nor a folder"
+
+
+def test_a_hidden_socket_is_nobodys_business(tmp_path: Path):
+    path = write(tmp_path / "1", with_variables())
+    os.mkfifo(path / ".sync")
+    assert why(path) is None
+
+
+def test_a_pipe_that_came_in_a_files_place_is_not_opened(tmp_path: Path):
+    path = write(tmp_path / "1", with_variables())
+    seen = take_snapshot(str(path))
+    (path / "saved_model.pb").unlink()
+    os.mkfifo(path / "saved_model.pb")
+    found = why_incomplete(str(path), seen)
+    assert found == Incomplete("saved_model.pb cannot be read: not a regular file", is_lasting=False)
+
+
+def test_a_pipe_that_comes_between_the_look_and_the_opening_hangs_nobody(tmp_path: Path):
+    class Late(LocalStorage):
+        """Takes every pipe for a file."""
+
+        def stat(self, path: str) -> Entry:
+            return super().stat(path)._replace(is_special=False)
+
+    os.mkfifo(tmp_path / "pipe")
+    with Late().open(str(tmp_path / "pipe")) as file:
+        assert file.readable()
 
 
 def test_variables_of_a_second_meta_graph_count(reason):
@@ -137,7 +195,7 @@ def test_a_file_that_cannot_be_read_is_named(reason, tmp_path: Path):
 def test_a_link_to_nothing_is_a_missing_part(tmp_path: Path):
     path = write(tmp_path / "1", {"saved_model.pb": saved_model(), INDEX: index(1)})
     (path / DATA).symlink_to(tmp_path / "blobs" / "not-yet")
-    assert why_incomplete(str(path), take_snapshot(str(path))) == f"{DATA} is not there"
+    assert why(path) == f"{DATA} is not there"
 
 
 @pytest.mark.parametrize("name", ["basic_pitch", "deepcut", "guesslang", "movenet_lightning", "selfie"])
@@ -150,13 +208,13 @@ def test_real_models_are_complete_until_a_byte_is_missing(name: str, tmp_path: P
     for file in version.rglob("*"):
         if file.is_file():
             write(copy, {str(file.relative_to(version)): file.read_bytes()})
-    assert why_incomplete(str(copy), take_snapshot(str(copy))) is None
+    assert why(copy) is None
     for file in (copy / "saved_model.pb", copy / DATA, copy / INDEX):
         if not file.exists():
             continue
         content = file.read_bytes()
         file.write_bytes(content[:-1])
-        assert why_incomplete(str(copy), take_snapshot(str(copy))) is not None
+        assert why(copy) is not None
         file.write_bytes(content)
 
 
@@ -170,13 +228,28 @@ def test_exports_of_tensorflow_are_complete_until_their_variables_are_missing(tm
     module.f = tf.function(lambda x: x * module.w, input_signature=[tf.TensorSpec([], tf.float32)])
     path = tmp_path / "1"
     tf.saved_model.save(module, str(path), signatures=module.f)
-    assert why_incomplete(str(path), take_snapshot(str(path))) is None
+    assert why(path) is None
     (path / "assets" / "vocab.txt").rename(tmp_path / "elsewhere")
-    assert why_incomplete(str(path), take_snapshot(str(path))) == "assets/vocab.txt is not there"
+    assert why(path) == "assets/vocab.txt is not there"
     (tmp_path / "elsewhere").rename(path / "assets" / "vocab.txt")
     for file in (path / "variables").iterdir():
         file.unlink()
-    assert why_incomplete(str(path), take_snapshot(str(path))) == f"{INDEX} is not there"
+    assert why(path) == f"{INDEX} is not there"
+
+
+@pytest.mark.slow
+def test_a_converted_model_is_complete_until_a_byte_is_missing(reason):
+    tf = pytest.importorskip("tensorflow")
+    module = tf.Module()
+    module.w = tf.Variable(tf.ones([32, 16]))
+    module.f = tf.function(
+        lambda x: {"y": tf.nn.relu(x @ module.w)}, input_signature=[tf.TensorSpec([None, 32], tf.float32)]
+    )
+    concrete = module.f.get_concrete_function()
+    whole = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module).convert()
+    assert reason({"model.tflite": whole}) is None
+    for missing in (1, 4, 64, len(whole) // 2):
+        assert reason({"model.tflite": whole[:-missing]}) is not None
 
 
 @pytest.mark.slow
@@ -189,7 +262,7 @@ def test_an_export_in_text_form_is_read_like_one_in_wire_format(tmp_path: Path):
         builder = tf.compat.v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(session, ["serve"])
         builder.save(as_text=True)
-    assert why_incomplete(str(path), take_snapshot(str(path))) is None
+    assert why(path) is None
     (path / INDEX).unlink()
     (path / DATA).unlink()
-    assert why_incomplete(str(path), take_snapshot(str(path))) == f"{INDEX} is not there"
+    assert why(path) == f"{INDEX} is not there"

@@ -70,7 +70,7 @@ def test_a_whole_version_is_wanted_at_the_first_scan(scans):
 def test_a_name_is_kept_as_found_and_a_file_scheme_left_out(scans):
     add(scans, "007")
     servable = MonitoredServable("m", f"file://{scans.base_path}/")
-    report = scan_servable(servable, Known(), Rules(wall=lambda: time.time() + 60.0))
+    report = scan_servable(servable, Known(), Rules(wall=lambda: time.time() + 3600.0))
     assert report.versions[0].path == f"{scans.base_path}/007"
     assert report.versions[0].id.version == 7
 
@@ -191,6 +191,66 @@ def test_a_version_being_waited_for_keeps_the_last_one_that_went(scans):
     assert report.versions is None
     assert report.problem is None
     assert list(report.known.aspired) == [1]
+    assert versions(scans()) == {2: "2"}
+
+
+def test_a_version_that_appears_is_wanted_at_the_second_look_however_old_its_files_claim_to_be(scans):
+    add(scans, "1")
+    assert versions(scans()) == {1: "1"}
+    add(scans, "2")
+    assert versions(scans()) == {1: "1"}
+    assert versions(scans(0.5)) == {2: "2"}
+
+
+def test_a_version_in_a_base_path_that_appears_is_wanted_at_the_second_look(scans):
+    assert scans().problem is not None
+    add(scans, "1")
+    assert scans().versions is None
+    assert versions(scans()) == {1: "1"}
+
+
+def test_a_version_that_was_there_from_the_start_is_wanted_at_the_first_look_also_later(scans):
+    add(scans, "1", "2")
+    scans()
+    scans.policy = ALL
+    assert versions(scans()) == {1: "1", 2: "2"}
+
+
+def test_a_version_that_went_and_came_back_is_new(scans):
+    add(scans, "1", "2")
+    scans()
+    (scans.base_path / "2").rename(scans.base_path / "away")
+    scans()
+    (scans.base_path / "away").rename(scans.base_path / "2")
+    assert [versions(scans()), versions(scans())] == [{1: "1"}, {2: "2"}]
+
+
+def test_another_base_path_is_begun_with_anew(scans, tmp_path):
+    add(scans, "1")
+    scans()
+    scans.base_path = tmp_path / "other"
+    add(scans, "5")
+    assert versions(scans()) == {5: "5"}
+
+
+def test_a_version_that_is_a_trap_is_refused_for_good_and_is_the_models_problem(scans):
+    write(scans.base_path / "1", {})
+    os.mkfifo(scans.base_path / "1" / "saved_model.pb")
+    refused = "Refusing to load servable version {name: m version: 1}: saved_model.pb is neither a file nor a folder"
+    for report in (scans(), scans(), scans(1000.0)):
+        assert (report.versions, report.problem) == (None, refused)
+        assert said(report, logging.WARNING) == refused
+
+
+def test_a_trap_beside_a_good_version_is_only_warned_of_until_it_is_mended(scans):
+    add(scans, "1", "2")
+    (scans.base_path / "2" / "saved_model.pb").unlink()
+    os.mkfifo(scans.base_path / "2" / "saved_model.pb")
+    report = scans()
+    assert (versions(report), report.problem) == ({1: "1"}, None)
+    assert said(report, logging.WARNING).startswith("Refusing to load servable version {name: m version: 2}")
+    (scans.base_path / "2" / "saved_model.pb").unlink()
+    add(scans, "2")
     assert versions(scans()) == {2: "2"}
 
 
@@ -316,25 +376,26 @@ def test_a_version_replaced_in_place_is_told_when_it_is_whole_and_quiet(scans):
     assert (scans().changed, scans().remarks) == ((), ())
 
 
-def test_a_version_replaced_long_before_the_scan_is_told_at_once(scans):
+def test_a_version_that_is_replaced_is_told_at_the_second_look_whatever_its_time_stamps(scans):
     add(scans, "1")
     scans()
     write(scans.base_path / "1", with_variables(b"other weights"))
-    assert scans().changed == (1,)
+    assert [scans().changed, scans().changed] == [(), (1,)]
 
 
 def test_a_version_that_was_taken_incomplete_is_told_when_it_is_mended(scans):
     write(scans.base_path / "1", {"saved_model.pb": saved_model(["VarHandleOp"])})
     assert versions(scans()) == {1: "1"}
     write(scans.base_path / "1", with_variables())
-    assert scans().changed == (1,)
+    assert [scans().changed, scans().changed] == [(), (1,)]
 
 
 def test_a_version_that_is_broken_in_place_is_only_warned_of(scans):
     add(scans, "1")
     scans()
     (scans.base_path / "1" / DATA).unlink()
-    report = scans()
+    scans()
+    report = scans(31.0)
     assert report.changed == ()
     assert said(report, logging.WARNING).endswith(
         f"changed under the same number and stay incomplete: {DATA} is not there"
@@ -359,7 +420,7 @@ def test_the_same_number_in_another_base_path_is_no_change(scans, tmp_path):
     assert report.versions[0].path == str(tmp_path / "other" / "1")
     assert report.changed == ()
     write(scans.base_path / "1", {"saved_model.pb": saved_model(["VarHandleOp", "Const"])})
-    assert scans().changed == (1,)
+    assert [scans().changed, scans().changed] == [(), (1,)]
 
 
 def test_a_version_that_becomes_a_folder_is_a_change(scans):
@@ -368,7 +429,7 @@ def test_a_version_that_becomes_a_folder_is_a_change(scans):
     scans()
     (scans.base_path / "1").unlink()
     add(scans, "1")
-    assert scans().changed == (1,)
+    assert [scans().changed, scans().changed] == [(), (1,)]
 
 
 def test_versions_behind_a_swapped_link_come_and_go(scans):

@@ -53,6 +53,14 @@ def test_folders_that_kubernetes_swaps_are_seen_through_their_links_only(tmp_pat
     assert list(take_snapshot(str(tmp_path / "1")).files) == ["saved_model.pb"]
 
 
+def test_what_is_neither_a_file_nor_a_folder_is_named_apart(folder: Path):
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/dev/null")
+    snapshot = take_snapshot(str(folder))
+    assert snapshot.specials == ("link", "pipe")
+    assert len(snapshot.files) == 2
+
+
 def test_an_untouched_folder_is_untouched(folder: Path):
     assert is_untouched(str(folder), take_snapshot(str(folder)))
 

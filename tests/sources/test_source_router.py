@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from tests.sources.saved_models import DATA, INDEX, with_variables, write
 from tests.sources.test_file_system import FakeTime, Wishes
 
 BUCKET = "gs://bucket"
+NAMES = ("here", "there", "hung", "well", "m")
+"""All models that any test has."""
 
 
 @pytest.fixture
@@ -34,8 +35,10 @@ def fake_time() -> FakeTime:
 
 
 @pytest.fixture
-def storage() -> FakeStorage:
-    return FakeStorage()
+def storage() -> Iterator[FakeStorage]:
+    made = FakeStorage()
+    yield made
+    made.release()
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ async def router(wishes: Wishes, fake_time: FakeTime, storage: FakeStorage) -> A
         on_version_changed=wishes.on_version_changed,
         clock=fake_time.clock,
     )
-    async with Workers("scan", 1) as scanning, Workers("scan-remote", 2) as scanning_remote:
+    async with Workers("scan", 1) as scanning, Workers("scan-remote", 2, waits_at_close=False) as scanning_remote:
         router = SourceRouter(
             wishes.aspire,
             local=partial(source, scanning=scanning, poll_wait_seconds=0),
@@ -70,16 +73,16 @@ def remote(storage: FakeStorage, name: str, *versions: str) -> MonitoredServable
 
 async def test_local_and_remote_models_are_one_wish(router, wishes, storage, tmp_path):
     router.update_config([local(tmp_path, "here", "1"), remote(storage, "there", "3", "4")])
-    await router.scanned()
+    await router.scanned(NAMES)
     assert sorted(wishes.calls) == [("here", [1]), ("there", [4])]
     assert wishes.paths[ServableId("there", 4)] == f"{BUCKET}/there/4"
 
 
 async def test_a_removed_model_is_unaspired_and_no_longer_looked_at(router, wishes, storage, fake_time):
     router.update_config([remote(storage, "there", "1")])
-    await router.scanned()
+    await router.scanned(NAMES)
     router.update_config([])
-    await router.scanned()
+    await router.scanned(NAMES)
     assert wishes.calls == [("there", [1]), ("there", [])]
     assert fake_time.due_in == []
 
@@ -89,41 +92,41 @@ async def test_a_model_that_moves_is_never_without_versions(router, wishes, stor
     places = [local(tmp_path, "m", "1"), remote(storage, "m", "1", "2")]
     before, after = places if goes_remote else places[::-1]
     router.update_config([before])
-    await router.scanned()
+    await router.scanned(NAMES)
     router.update_config([after])
-    await router.scanned()
+    await router.scanned(NAMES)
     assert [versions for _, versions in wishes.calls] == ([[1], [2]] if goes_remote else [[2], [1]])
 
 
 async def test_storage_that_does_not_answer_holds_up_nobody_else(router, wishes, storage, tmp_path):
-    storage.gates[f"{BUCKET}/hung"] = threading.Event()
+    storage.hang(f"{BUCKET}/hung")
     hung = remote(storage, "hung", "1")
     router.update_config([hung])
-    waiting = asyncio.create_task(router.scanned())
-    await asyncio.sleep(0)
+    waiting = asyncio.create_task(router.scanned(NAMES))
+    await storage.entered(f"{BUCKET}/hung")
     router.update_config([hung, remote(storage, "well", "1"), local(tmp_path, "here", "1")])
-    while len(wishes.calls) < 2:
-        await wishes.next()
+    await router.scanned(["well", "here"])
     assert sorted(wishes.calls) == [("here", [1]), ("well", [1])]
     assert not waiting.done()
-    storage.gates[f"{BUCKET}/hung"].set()
+    storage.release()
     await waiting
 
 
-async def test_who_waits_for_a_model_that_is_removed_meanwhile_waits_no_more(router, storage, tmp_path):
-    storage.gates[f"{BUCKET}/hung"] = threading.Event()
-    router.update_config([remote(storage, "hung", "1")])
-    waiting = asyncio.create_task(router.scanned())
-    await asyncio.sleep(0)
-    router.update_config([local(tmp_path, "here", "1")])
+async def test_storage_that_does_not_answer_is_the_models_problem(router, storage, fake_time, tmp_path):
+    storage.hang(f"{BUCKET}/hung")
+    router.update_config([remote(storage, "hung", "1"), local(tmp_path, "here", "1")])
+    waiting = asyncio.create_task(router.scanned(NAMES))
+    await storage.entered(f"{BUCKET}/hung")
+    fake_time.pass_by(10)
     await asyncio.wait_for(waiting, timeout=20)
-    storage.gates[f"{BUCKET}/hung"].set()
-    assert router.problems == {}
+    assert "no answer from the storage within 10 s" in router.problems["hung"]
 
 
-async def test_nobody_waits_for_a_router_that_is_closed(router):
-    waiting = asyncio.create_task(router.scanned())
-    await asyncio.sleep(0)
+async def test_nobody_waits_for_a_router_that_is_closed(router, storage):
+    storage.hang(f"{BUCKET}/hung")
+    router.update_config([remote(storage, "hung", "1")])
+    waiting = asyncio.create_task(router.scanned(NAMES))
+    await storage.entered(f"{BUCKET}/hung")
     await router.__aexit__(None, None, None)
     with pytest.raises(Cancelled):
         await waiting
@@ -132,7 +135,7 @@ async def test_nobody_waits_for_a_router_that_is_closed(router):
 async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wishes, storage, fake_time):
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "permission denied")
     router.update_config([remote(storage, "m", "1")])
-    await router.scanned()
+    await fake_time.until(120)
     assert wishes.problems == [
         (
             "m",
@@ -143,11 +146,10 @@ async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wi
     waits = []
     for _ in range(5):
         waits.append(fake_time.due_in)
-        await router.scanned()
+        await router.scanned(NAMES)
     assert waits == [[120], [240], [480], [480], [480]]
     del storage.trouble[f"{BUCKET}/m"]
-    await router.scanned()
-    await router.scanned()
+    await router.scanned(NAMES)
     assert fake_time.due_in == [60]
     assert wishes.calls == [("m", [1])]
     assert router.problems == {}
@@ -155,9 +157,9 @@ async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wi
 
 async def test_a_remote_base_path_that_fails_later_keeps_its_versions(router, wishes, storage):
     router.update_config([remote(storage, "m", "1")])
-    await router.scanned()
+    await router.scanned(NAMES)
     storage.remove(f"{BUCKET}/m")
-    await router.scanned()
+    await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]
     assert "Could not find base path gs://bucket/m" in router.problems["m"]
 
@@ -171,28 +173,58 @@ async def test_a_remote_version_waits_for_the_shards_its_index_tells(router, wis
     for content, reason in [(None, f"{DATA} is not there"), (b"wei", f"{DATA} has 3 of 7 bytes")]:
         if content is not None:
             storage.write(folder, {DATA: content}, mtime_ns=1)
-        await router.scanned()
+        await router.scanned(NAMES)
+        fake_time.pass_by(0.5)
+        await router.scanned(NAMES)
         assert router.settling == {"m": {1: reason}}
     storage.write(folder, {DATA: files[DATA]})
-    await router.scanned()
+    await router.scanned(NAMES)
+    fake_time.pass_by(0.5)
+    await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]
+
+
+async def test_a_remote_version_that_is_waited_for_is_looked_at_no_oftener_than_it_is_polled_and_read_once(
+    wishes, storage, fake_time
+):
+    async with Workers("scan", 1) as scanning:
+        source = FileSystemStoragePathSource(
+            wishes.aspire,
+            scanning,
+            60,
+            quiet_seconds=5.0,
+            least_wait_seconds=60,
+            storage=storage,
+            clock=fake_time.clock,
+        )
+        async with source:
+            fake_time.wall = 0.0
+            storage.write(f"{BUCKET}/m/1", {"saved_model.pb": with_variables()["saved_model.pb"]})
+            source.update_config([MonitoredServable("m", f"{BUCKET}/m")])
+            for looks in range(1, 6):
+                await fake_time.until(60.0)
+                assert storage.listings == 2 * looks  # of the base path and of the version
+                fake_time.pass_by(60)
+            assert storage.opened == [f"{BUCKET}/m/1/saved_model.pb"]
 
 
 async def test_storage_without_times_takes_a_second_look(router, wishes, storage, fake_time):
     storage.write(f"{BUCKET}/m/1", with_variables(), mtime_ns=0)
     router.update_config([MonitoredServable("m", f"{BUCKET}/m")])
-    await router.scanned()
+    await router.scanned(NAMES)
     assert wishes.calls == []
     fake_time.pass_by(1)
-    await router.scanned()
+    await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]
 
 
-async def test_a_remote_version_that_changes_is_told_also_by_a_file_that_came(router, wishes, storage):
+async def test_a_remote_version_that_changes_is_told_also_by_a_file_that_came(router, wishes, storage, fake_time):
     router.update_config([remote(storage, "m", "1")])
-    await router.scanned()
+    await router.scanned(NAMES)
     storage.write(f"{BUCKET}/m/1", {"assets.extra/notes": b"new"})
-    await router.scanned()
+    await router.scanned(NAMES)
+    fake_time.pass_by(0.5)
+    await router.scanned(NAMES)
     assert wishes.changed == [ServableId("m", 1)]
 
 
@@ -200,5 +232,5 @@ async def test_specific_remote_versions_are_not_listed(router, wishes, storage):
     remote(storage, "m", "1", "2")
     router.update_config([MonitoredServable("m", f"{BUCKET}/m", VersionPolicy("specific", versions=(1,)))])
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "listing is forbidden")
-    await router.scanned()
+    await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]

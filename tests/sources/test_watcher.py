@@ -21,7 +21,8 @@ class Woken:
         self.watcher = Watcher(self._event.set)
 
     async def follow(self, *base_paths: Path) -> None:
-        await self._scanning.submit(self.watcher.follow, [str(path) for path in base_paths])
+        folders = [folders_to_watch(str(path)) for path in base_paths]
+        await self._scanning.submit(self.watcher.follow, folders)
         self._event.clear()
 
     async def woken(self) -> bool:

@@ -15,8 +15,9 @@ from pyserving.transports.http2.limits import Allowance
 from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
 from pyserving.transports.http2.request_head import RequestHead, check_trailers
-from pyserving.transports.http2.service import Service
+from pyserving.transports.http2.service import Refusal, Service
 from pyserving.transports.http2.stream import Stream
+from pyserving.transports.http2.unary_call import UnaryCall
 
 _MAX_GIVEN_UP = 1 << 10
 _KEEPALIVE_PING = b"alive?\0\0"
@@ -39,6 +40,7 @@ class Connection:
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
         self.streams: dict[int, Stream] = {}
+        self._max_streams = self.limits.max_concurrent_streams
         self._given_up: dict[int, None] = {}  # streams that we ended and the peer may not know to be; the oldest first
         self.last_id = 0
         """Of the streams that the peer has begun."""
@@ -89,14 +91,14 @@ class Connection:
             stream.send_window += growth
             self.outbox.opened(stream)
 
-    def on_headers(self, stream_id: int, block: bytes, is_last: bool) -> None:
-        """A whole header block."""
+    def on_headers(self, stream_id: int, block: bytes, is_last: bool, data: memoryview | None = None) -> bool:
+        """A whole header block. `data` is what ends the request, if that is there already; True when it was taken."""
         if stream_id <= self.last_id:
             self._on_trailers(stream_id, block, is_last)
-            return
+            return False
         if self.departure.is_final:
             self._heads.decode(block)  # the table goes on
-            return
+            return False
         self.last_id = stream_id
         try:
             head, timeout = self._heads.read(block)
@@ -106,10 +108,14 @@ class Connection:
         except ResourceExhausted as error:
             self._refuse(stream_id, answers.trailers_only(stream_id, error.code, error.message), is_last)
         else:
-            self._open(stream_id, head, None if timeout is None else self.now + timeout, is_last)
+            deadline = None if timeout is None else self.now + timeout
+            if data is not None and self._answer_quickly(stream_id, head, deadline, data):
+                return True
+            self._open(stream_id, head, deadline, is_last)
+        return False
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
-        if len(self.streams) >= self.limits.max_concurrent_streams:
+        if len(self.streams) >= self._max_streams:
             self._spend_reset()
             self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -120,6 +126,32 @@ class Connection:
         self.streams[stream_id] = stream
         if is_last:
             self._end_request(stream)
+
+    def _answer_quickly(self, stream_id: int, head: RequestHead, deadline: float | None, data: memoryview) -> bool:
+        """A request of which `data` is all: whether it could be answered there and then, without becoming a stream.
+
+        Nothing has been done if not.
+        """
+        if len(data) > self._receive_window or len(self.streams) >= self._max_streams:
+            return False
+        answer = self._service.quick_answer(head, data, deadline)
+        if answer is None:
+            return False
+        self.patience.busy_at = self.now
+        self._charge(len(data))
+        if isinstance(answer, Refusal):
+            self.outbox.put(answers.trailers_only(stream_id, answer.code, answer.message))
+        elif len(answer) > self.limits.max_send_message or not self.outbox.answer_whole(stream_id, answer):
+            self._answer_slowly(stream_id, head, answer)
+        return True
+
+    def _answer_slowly(self, stream_id: int, head: RequestHead, answer: bytes) -> None:
+        """By a stream after all, as windows have to open for it."""
+        stream = self._service.call(self, stream_id, head, None)
+        if isinstance(stream, UnaryCall):
+            stream.request_ended = True
+            self.streams[stream_id] = stream
+            stream.answer(answer)
 
     def _on_trailers(self, stream_id: int, block: bytes, is_last: bool) -> None:
         fields = self._heads.decode(block)

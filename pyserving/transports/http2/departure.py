@@ -33,17 +33,11 @@ class Departure:
         self._connection = connection
         self._transport = transport
         self._phase = _Phase.STAYING
+        self.is_final = False
+        """The peer knows which of its streams we do not take."""
+        self.is_leaving = False
         self._ends_streams = False
         self._last_calls: asyncio.TimerHandle | None = None
-
-    @property
-    def is_final(self) -> bool:
-        """The peer knows which of its streams we do not take."""
-        return self._phase is _Phase.FINAL
-
-    @property
-    def is_leaving(self) -> bool:
-        return self._phase is _Phase.LEAVING
 
     def drain(self, *, ends_streams: bool) -> None:
         """Finish what has begun and leave; streaming calls are not waited for if `ends_streams`."""
@@ -54,7 +48,7 @@ class Departure:
         elif self._phase is _Phase.FINAL:
             self._leave_when_quiet()
         elif self._phase is _Phase.STAYING:
-            self._phase = _Phase.ANNOUNCED
+            self._become(_Phase.ANNOUNCED)
             connection.outbox.put(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
             connection.outbox.put(frames.frame(frames.PING, 0, 0, _PING))
             self._last_calls = connection.loop.call_later(_LAST_CALLS_SECONDS, self._take_no_more_calls)
@@ -67,7 +61,7 @@ class Departure:
     def _take_no_more_calls(self) -> None:
         self._forget_timer()
         if self._phase is _Phase.ANNOUNCED:
-            self._phase = _Phase.FINAL
+            self._become(_Phase.FINAL)
             self._connection.outbox.put(frames.goaway(self._connection.last_id, ErrorCode.NO_ERROR))
             self._leave_when_quiet()
 
@@ -96,7 +90,7 @@ class Departure:
         """Send what can be sent, and close; `lingers`: wait a little for the peer to read it."""
         if self._phase is _Phase.LEAVING:
             return
-        self._phase = _Phase.LEAVING
+        self._become(_Phase.LEAVING)
         self._forget_timer()
         connection = self._connection
         connection.patience.leaving_since = connection.loop.time()
@@ -109,8 +103,13 @@ class Departure:
 
     def lost(self) -> None:
         """The socket is closed."""
-        self._phase = _Phase.LEAVING
+        self._become(_Phase.LEAVING)
         self._forget_timer()
+
+    def _become(self, phase: _Phase) -> None:
+        self._phase = phase
+        self.is_final = phase is _Phase.FINAL
+        self.is_leaving = phase is _Phase.LEAVING
 
     def _forget_timer(self) -> None:
         if self._last_calls is not None:

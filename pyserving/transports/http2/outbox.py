@@ -76,11 +76,15 @@ class Outbox:
 
     def answer_at_once(self, stream: Stream, message: bytes) -> bool:
         """Headers, message and trailers of a unary call, if they are small and nothing is in their way."""
+        return len(message) + answers.PREFIX_BYTES <= stream.send_window and self.answer_whole(stream.id, message)
+
+    def answer_whole(self, stream_id: int, message: bytes) -> bool:
+        """The same, of a stream whose window is as wide as the peer makes it in the beginning, or wider."""
         payload = len(message) + answers.PREFIX_BYTES
-        if payload > self.window or payload > stream.send_window or payload > self.max_frame or payload > _JOINED_BYTES:
+        if payload > self.window or payload > self.initial_window or payload > min(self.max_frame, _JOINED_BYTES):
             return False
         self.window -= payload
-        self.put(answers.whole(stream.id, message))
+        self.put(answers.whole(stream_id, message))
         return True
 
     def answer(self, stream: Stream, message: bytes) -> None:

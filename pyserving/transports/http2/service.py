@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyserving.errors import Code
-from pyserving.messages import Method, StreamMethod
+from pyserving.messages import Method, QuickMethod, StreamMethod
 from pyserving.transports.admission import Admission
+from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import answers, compression
 from pyserving.transports.http2.header_cache import Heads
 from pyserving.transports.http2.limits import Limits
-from pyserving.transports.http2.message_reader import DataOffset
+from pyserving.transports.http2.message_reader import PREFIX, DataOffset
 from pyserving.transports.http2.request_head import RequestHead
 from pyserving.transports.http2.stream import Stream
 from pyserving.transports.http2.streaming_call import StreamingCall
@@ -21,6 +22,12 @@ from pyserving.transports.http2.unary_call import UnaryCall
 
 if TYPE_CHECKING:
     from pyserving.transports.http2.connection import Connection
+
+
+class Refusal(NamedTuple):
+    code: Code
+    message: str
+
 
 _HEALTH = "/grpc.health.v1.Health/"
 
@@ -33,6 +40,8 @@ class Service:
     limits: Limits
     data_offset: DataOffset
     heads: Heads
+    quick_methods: Mapping[str, QuickMethod] = field(default_factory=dict)
+    """By path, like the others; tried first."""
     ending: set[asyncio.Task[None]] = field(default_factory=set)
     """Calls that have been cancelled and are not done yet."""
 
@@ -49,11 +58,28 @@ class Service:
             return answers.trailers_only(stream_id, Code.UNIMPLEMENTED, reason)
         method = self.methods.get(head.path)
         if method is not None:
-            return UnaryCall(connection, stream_id, head, deadline, method, self._admission_of(head.path))
+            admission = self._admission_of(head.path)
+            quick = self.quick_methods.get(head.path)
+            return UnaryCall(connection, stream_id, head, deadline, method, admission, quick)
         stream_method = self.stream_methods.get(head.path)
         if stream_method is not None:
             return StreamingCall(connection, stream_id, head, deadline, stream_method)
         return answers.trailers_only(stream_id, Code.UNIMPLEMENTED, "")  # grpc++ gives no message
+
+    def quick_answer(self, head: RequestHead, data: memoryview, deadline: float | None) -> bytes | Refusal | None:
+        """The answer to a request whose DATA is `data`, if it can be had at once; None: nothing has been done."""
+        quick = self.quick_methods.get(head.path)
+        if quick is None or head.http_error or len(data) < PREFIX.size:
+            return None
+        is_compressed, size = PREFIX.unpack_from(data)
+        if is_compressed or size != len(data) - PREFIX.size or size > self.limits.max_receive_message:
+            return None
+        if head.content_length not in (None, len(data)) or not self.admission.has_room(size):
+            return None
+        try:
+            return quick(bytes(data[PREFIX.size :]), deadline)
+        except Exception as error:
+            return Refusal(*status_of(error, head.path))
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         self.ending.add(task)

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pyserving.errors import Code, Internal, ResourceExhausted, ServingError
-from pyserving.messages import Buffer, CallContext, Method, reserve_nothing
+from pyserving.messages import Buffer, CallContext, Method, QuickMethod, reserve_nothing
 from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import compression
@@ -28,7 +28,7 @@ _OFFLOADED_BYTES = 64 << 10
 class UnaryCall(Stream):
     """One request message, one answer. Its method has run to its end, if it need not wait, when `receive` returns."""
 
-    __slots__ = ("_admission", "_expiry", "_held", "_message", "_method", "_reader", "_task")
+    __slots__ = ("_admission", "_expiry", "_held", "_message", "_method", "_quick", "_reader", "_task")
 
     def __init__(
         self,
@@ -38,11 +38,13 @@ class UnaryCall(Stream):
         deadline: float | None,
         method: Method,
         admission: Admission | None,
+        quick: QuickMethod | None = None,
     ) -> None:
-        """Without an admission the call is always let in."""
+        """Without an admission the call is always let in. `quick` is asked before `method` is."""
         super().__init__(connection, stream_id, head, deadline)
         self._method = method
         self._admission = admission
+        self._quick = quick
         self._reader: MessageReader | None = None
         self._message: Message | None = None
         self._held = 0
@@ -57,12 +59,17 @@ class UnaryCall(Stream):
         if is_last and self._reader is None and PREFIX.size <= len(data) < LARGE_BYTES:  # a small request, in one frame
             is_compressed, size = PREFIX.unpack_from(data)
             if not is_compressed and size == len(data) - PREFIX.size <= self.connection.limits.max_receive_message:
-                self._run(self._serve(bytes(data[PREFIX.size :])))
+                self._take(bytes(data[PREFIX.size :]))
                 return
         try:
             self._read(data)
             if is_last:
-                self._run(self._serve_message(self._complete()))
+                message = self._complete()
+                if message.is_compressed:
+                    self._run(self._serve_compressed(message.body))
+                else:
+                    self._let_go()  # and counted by its admission, in the same breath
+                    self._take(message.body)
         except ServingError as error:
             self.connection.finish(self, error.code, error.message)
 
@@ -105,16 +112,27 @@ class UnaryCall(Stream):
             if self.deadline is not None:
                 self._expiry = loop.call_at(self.deadline + _DEADLINE_MARGIN_SECONDS, self._expire)
 
-    async def _serve_message(self, message: Message) -> None:
-        body = message.body
-        if message.is_compressed:
+    def _take(self, body: Buffer) -> None:
+        """The request is there."""
+        if self._quick is not None and self._admission is not None and self._admission.has_room(len(body)):
             try:
-                body = await self._decompressed(message.body)
-            except ServingError as error:
-                self._ended()
-                self.connection.finish(self, error.code, error.message)
+                answer = self._quick(body, self.deadline)
+            except Exception as error:
+                self.connection.finish(self, *status_of(error, self.head.path))
                 return
-        self._let_go()  # and counted by its admission, in the same breath
+            if answer is not None:
+                self.answer(answer)
+                return
+        self._run(self._serve(body))
+
+    async def _serve_compressed(self, compressed: Buffer) -> None:
+        try:
+            body = await self._decompressed(compressed)
+        except ServingError as error:
+            self._ended()
+            self.connection.finish(self, error.code, error.message)
+            return
+        self._let_go()
         await self._serve(body)
 
     async def _decompressed(self, body: Buffer) -> bytes:
@@ -149,11 +167,12 @@ class UnaryCall(Stream):
             lease.release()
         self._ended()
         if status[0] is Code.OK:
-            self._answer(answer)
+            self.answer(answer)
         else:
             self.connection.finish(self, *status)
 
-    def _answer(self, answer: bytes) -> None:
+    def answer(self, answer: bytes) -> None:
+        """The method's. Nothing when the stream is over already."""
         if len(answer) > self.connection.limits.max_send_message:
             sizes = f"({len(answer)} vs. {self.connection.limits.max_send_message})"
             self.connection.finish(self, Code.RESOURCE_EXHAUSTED, f"Sent message larger than max {sizes}")

@@ -148,9 +148,20 @@ class Wire(asyncio.BufferedProtocol):
                 i = start + size
                 payload = bytes(view[start:i])
                 if kind == frames.HEADERS:
-                    self._on_headers(flags, stream_id, payload)
+                    i += self._on_headers(flags, stream_id, payload, self._whole_data(stream_id, i, end))
                 else:
                     self._on_other(kind, flags, stream_id, payload)
+
+    def _whole_data(self, stream_id: int, i: int, end: int) -> memoryview | None:
+        """The payload of the next frame if it is all the DATA of a stream, and there already."""
+        start = i + frames.HEAD_BYTES
+        if start > end:
+            return None
+        high, low, kind, flags, data_stream = frames.HEAD.unpack_from(self._receive.bytes, i)
+        stop: int = start + (high << 8 | low)
+        if kind != frames.DATA or flags != frames.END_STREAM or data_stream != stream_id or stop > end:
+            return None
+        return self._receive.view[start:stop]
 
     def _read_preface(self, end: int) -> int:
         came = bytes(self._receive.view[: min(end, len(frames.PREFACE))])
@@ -206,17 +217,21 @@ class Wire(asyncio.BufferedProtocol):
         if not self.connection.patience.has_greeted:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
 
-    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes, data: memoryview | None) -> int:
+        """`data` is what follows, if it ends the request; how many bytes of the frame it came in are done with."""
         self._check_greeted()
         if stream_id & 1 == 0:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}")
         if flags & (frames.PADDED | frames.PRIORITISED):
             payload = frames.header_fragment(flags, payload)
         is_last = bool(flags & frames.END_STREAM)
-        if flags & frames.END_HEADERS:
-            self.connection.on_headers(stream_id, payload, is_last)
-        else:
+        if not flags & frames.END_HEADERS:
             self._block = _Block(stream_id, payload, is_last)
+            return 0
+        if data is None or is_last:
+            self.connection.on_headers(stream_id, payload, is_last)
+            return 0
+        return frames.HEAD_BYTES + len(data) if self.connection.on_headers(stream_id, payload, False, data) else 0
 
     def _on_continuation(self, flags: int, payload: bytes) -> None:
         block = self._block

@@ -1,0 +1,128 @@
+"""Predict, for requests like those that came before: answered within one turn of the loop, as nothing is left to check.
+
+What a request asks for is found out, and its answer shaped, by PredictionService. Clients send many more that differ in
+the elements of their tensors alone; these come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pyserving.codec.predict_response import Template
+from pyserving.codec.predict_wire import Elements, PredictCall, PredictDecoder, RequestLayout
+from pyserving.core import Core
+from pyserving.errors import ServingError
+from pyserving.messages import Buffer
+from pyserving.metrics import Metrics, RequestCells
+from pyserving.types import PreparedPrediction
+
+
+class QuickPredict:
+    """Knows how to answer some layouts of requests, until models change."""
+
+    MAX_KNOWN = PredictDecoder.MAX_LAYOUTS
+
+    def __init__(
+        self, core: Core, metrics: Metrics, decoder: PredictDecoder, *, runtime: str, as_content: bool = False
+    ) -> None:
+        """`runtime` is a label of the metrics; `as_content` how tensors are written."""
+        self._core = core
+        self._metrics = metrics
+        self._decoder = decoder
+        self._runtime = runtime
+        self._as_content = as_content
+        self._known: dict[RequestLayout, _Known | None] = {}
+        self._generation = core.generation
+
+    def __call__(self, body: Buffer, deadline: float | None) -> bytes | None:
+        """The answer, if it can be had without waiting."""
+        layout = self._decoder.layout(body)
+        if layout is None or self._generation != self._core.generation:
+            return None
+        known = self._known.get(layout)
+        if known is None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
+            return None
+        return known.answer(body)
+
+    def learn(self, request: PredictCall) -> None:
+        """A request that has been answered: how to answer the next one of its layout."""
+        if self._generation != self._core.generation:
+            self._generation = self._core.generation
+            self._known.clear()
+        layout = request.layout
+        if layout is None or layout in self._known:
+            return
+        if len(self._known) >= self.MAX_KNOWN:
+            self._known.clear()
+        self._known[layout] = self._prepared(request, layout)
+
+    def _prepared(self, request: PredictCall, layout: RequestLayout) -> _Known | None:
+        """None for what has to go the long way."""
+        if request.model_spec is None or None in layout.elements.values():
+            return None
+        try:
+            prepared = self._core.prepare(request.model_spec, request.inputs, request.output_filter)
+        except ServingError:
+            return None
+        if prepared is None:
+            return None
+        return _Known(
+            prepared,
+            layout.elements,
+            self._metrics,
+            RequestCells(
+                self._metrics,
+                "Predict",
+                "GRPC",
+                self._runtime,
+                (prepared.servable_id.name, str(prepared.servable_id.version), prepared.signature_name),
+            ),
+            self._as_content,
+        )
+
+
+class _Known:
+    """Answers requests of one layout."""
+
+    __slots__ = ("_cells", "_clock", "_places", "_run", "_template")
+
+    def __init__(
+        self,
+        prepared: PreparedPrediction,
+        elements: Mapping[str, Elements | None],
+        metrics: Metrics,
+        cells: RequestCells,
+        as_content: bool,
+    ) -> None:
+        self._run = prepared.run
+        self._places = _places(prepared.input_aliases, elements)
+        self._clock = metrics.clock
+        self._cells = cells
+        self._template = Template(
+            prepared.servable_id, prepared.signature_name, prepared.output_aliases, as_content=as_content
+        )
+
+    def answer(self, body: Buffer) -> bytes | None:
+        began = self._clock()
+        arrays = [np.ndarray(shape, dtype, body, start) for shape, dtype, start in self._places]
+        try:
+            run = self._run(arrays)
+            if run is None:
+                return None
+            outputs, runtime_micros = run
+            answer = self._template.encode(outputs)
+        except Exception as error:
+            self._cells.failed((self._clock() - began) // 1000, error)
+            raise
+        self._cells.answered((self._clock() - began) // 1000, runtime_micros)
+        return answer
+
+
+def _places(
+    aliases: Sequence[str], elements: Mapping[str, Elements | None]
+) -> list[tuple[tuple[int, ...], np.dtype, int]]:
+    places = (elements[alias] for alias in aliases)
+    return [(place.shape, place.dtype, place.where.start) for place in places if place is not None]
