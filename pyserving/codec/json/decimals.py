@@ -74,7 +74,9 @@ def float_decimals(magnitudes: np.ndarray) -> Decimals:
     digits = np.rint(scaled)
     sixth = np.floor(digits / 1000)
     rest = scaled - 1000 * sixth  # exact
-    rounds_up = (rest > 500) | ((rest == 500) & (sixth % 2 == 1))
+    rounds_up = rest > 500
+    ties = np.flatnonzero(rest == 500)
+    rounds_up[ties] = sixth[ties] % 2 == 1
     gap = 1000 * rounds_up - rest
     undecided = np.zeros(len(magnitudes), np.bool_)
     inexact = np.flatnonzero((exponent > 8) | (exponent < 8 - _MAX_EXACT_SCALE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from pyserving.codec.json.decimals import (
 from pyserving.codec.json.number_text import NonFinite, double_text, float_text
 from pyserving.codec.json.texts import WORD_BYTES, Texts, as_word
 
-_CHUNK = 16384
+CHUNK = 16384
 """Elements at a time: what is in between stays in the processor's cache."""
 _LEAST_PLAIN = -4
 """Numbers from 10^-4 on are written without an exponent (C's %g)."""
@@ -47,6 +47,8 @@ class _Notation:
     """For each word, the point, and the zeros before all digits."""
     moved: Sequence[np.ndarray]
     """For each word, a mask of the digits behind the point, where they have moved to."""
+    first_row: Sequence[int]
+    """For each word, from which row on it is anything but moved digits."""
 
 
 def _notation(num_words: int, num_digits: int) -> _Notation:
@@ -56,7 +58,9 @@ def _notation(num_words: int, num_digits: int) -> _Notation:
         for part in range(3)
     ]
     shift = [1 if exponent >= 0 else 1 - exponent for exponent in range(_LEAST_PLAIN, num_digits)]
-    return _Notation(np.array(shift, np.uint64) * _BYTE, *masks)
+    kept, constant, moved = masks
+    first_row = [0, *(WORD_BYTES * word - 1 - _LEAST_PLAIN for word in range(1, num_words))]
+    return _Notation(np.array(shift, np.uint64) * _BYTE, kept, constant, moved, first_row)
 
 
 def _row(exponent: int, size: int) -> tuple[bytes, bytes, bytes]:
@@ -79,10 +83,6 @@ class _FloatType:
     text: Callable[[float, NonFinite], bytes]
     notation: _Notation
 
-    @property
-    def num_words(self) -> int:
-        return len(self.notation.kept)
-
 
 _FLOAT_LIMITS = np.finfo(np.float32)
 FLOAT_TYPES = {
@@ -93,27 +93,23 @@ FLOAT_TYPES = {
 }
 
 
-def float_texts(array: np.ndarray, nonfinite: NonFinite) -> Texts:
-    """Of a float32 or float64 array."""
+def float_texts(array: np.ndarray, nonfinite: NonFinite) -> Iterator[Texts]:
+    """Of a float32 or float64 array, in parts."""
     kind = FLOAT_TYPES[array.dtype]
     numbers = array.ravel()
-    words = [np.empty(len(numbers), np.uint64) for _ in range(kind.num_words)]
-    texts = Texts(words, np.empty(len(numbers), np.int64))
-    for start in range(0, len(numbers), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        chunk = Texts([word[part] for word in words], texts.lengths[part])
-        _write_floats(numbers[part], kind, nonfinite, chunk)
-    return texts
+    for start in range(0, len(numbers), CHUNK):
+        yield _float_texts(numbers[start : start + CHUNK], kind, nonfinite)
 
 
-def _write_floats(numbers: np.ndarray, kind: _FloatType, nonfinite: NonFinite, texts: Texts) -> None:
-    magnitudes = np.abs(numbers).astype(np.float64)
+def _float_texts(numbers: np.ndarray, kind: _FloatType, nonfinite: NonFinite) -> Texts:
+    with np.errstate(invalid="ignore"):  # a signaling NaN
+        magnitudes = np.abs(numbers).astype(np.float64)
     least, largest = kind.bounds
     is_other = ~((magnitudes >= least) & (magnitudes <= largest))
     others = np.flatnonzero(is_other)
     magnitudes[others] = 1.0
     decimals = kind.decimals(magnitudes)
-    _write_decimals(decimals, kind, texts)
+    texts = _decimal_texts(decimals, kind)
     zeros = others[numbers[others] == 0]
     texts.words[0][zeros] = as_word(b"0.0")
     texts.lengths[zeros] = 3
@@ -121,6 +117,7 @@ def _write_floats(numbers: np.ndarray, kind: _FloatType, nonfinite: NonFinite, t
     is_other[zeros] = False
     for index in np.flatnonzero(is_other | decimals.undecided).tolist():
         _write_text(kind.text(float(numbers[index]), nonfinite), texts, index)
+    return texts
 
 
 def _write_text(text: bytes, texts: Texts, index: int) -> None:
@@ -143,18 +140,20 @@ def write_signs(is_negative: np.ndarray, texts: Texts) -> None:
     texts.lengths[:] += is_negative
 
 
-def _write_decimals(decimals: Decimals, kind: _FloatType, texts: Texts) -> None:
+def _decimal_texts(decimals: Decimals, kind: _FloatType) -> Texts:
     digits, num_significant = _digit_words(decimals.digits, kind.num_digits)
     exponent = decimals.exponent
     is_plain = (exponent >= _LEAST_PLAIN) & (exponent < np.where(decimals.is_short, SHORT_DIGITS, kind.num_digits))
     point_after = np.where(is_plain, exponent, 0)
-    _place_point(digits, point_after - _LEAST_PLAIN, kind.notation, texts)
-    texts.lengths[:] = np.where(
+    words = _with_point(digits, point_after - _LEAST_PLAIN, kind.notation)
+    lengths = np.where(
         point_after < 0, num_significant + 1 - point_after, np.maximum(num_significant, point_after + 2) + 1
     )
+    texts = Texts(words, lengths)
     with_exponent = np.flatnonzero(~is_plain)
     if len(with_exponent):
         _write_exponents(exponent[with_exponent], num_significant[with_exponent], with_exponent, texts)
+    return texts
 
 
 def _digit_words(numbers: np.ndarray, num_digits: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -194,18 +193,24 @@ def _num_significant(groups: list[np.ndarray], last: np.ndarray, num_digits: int
     return counts
 
 
-def _place_point(digits: list[np.ndarray], row: np.ndarray, notation: _Notation, texts: Texts) -> None:
+def _with_point(digits: list[np.ndarray], row: np.ndarray, notation: _Notation) -> list[np.ndarray]:
+    last_row = row.max()
     at: np.ndarray | np.int64 = row
-    if row.min() == row.max():
-        at = row[0]  # nothing to look up for each
+    if row.min() == last_row:
+        at = last_row  # nothing to look up for each
     shift = notation.shift[at]
     carried = _WORD_BITS - shift
     below = np.zeros(1, np.uint64)
+    words = []
     for index, word in enumerate(digits):
-        moved = (word << shift) | (below >> carried)
-        kept = word & notation.kept[index][at]
-        texts.words[index][:] = kept | notation.constant[index][at] | (moved & notation.moved[index][at])
+        text = (word << shift) | (below >> carried)
+        if last_row >= notation.first_row[index]:
+            text &= notation.moved[index][at]
+            text |= notation.constant[index][at]
+            text |= word & notation.kept[index][at]
+        words.append(text)
         below = word
+    return words
 
 
 def _write_exponents(exponent: np.ndarray, num_significant: np.ndarray, rows: np.ndarray, texts: Texts) -> None:

@@ -1,4 +1,4 @@
-"""Doubles in the digits that RapidJSON prints: Loitsch's Grisu2 (2010), which reads back, and is now and then not the nearest.
+"""Doubles in the digits that RapidJSON prints: Loitsch's Grisu2 (2010), which reads back, if not always the nearest.
 
 For error sentences alone; answers have digits of their own.
 """
@@ -31,16 +31,14 @@ def shortest_digits(number: float) -> tuple[str, int]:
     number_scaled = _times(_normalized(significand, exponent)[0], power_significand)
     upper_scaled = _times(upper, power_significand) - 1
     lower_scaled = _times(lower, power_significand) + 1
-    digits, last = _generated(
-        upper_scaled, -(upper_exponent + power_exponent + _BITS), upper_scaled - lower_scaled, upper_scaled - number_scaled
-    )
+    fraction_bits = -(upper_exponent + power_exponent + _BITS)
+    digits, last = _generated(upper_scaled, fraction_bits, upper_scaled - lower_scaled, upper_scaled - number_scaled)
     return digits, last - power
 
 
 def _parts(number: float) -> tuple[int, int]:
     """number = significand x 2^exponent, of 53 bits unless it is subnormal."""
-    fraction, exponent = frexp(number)
-    exponent = max(exponent - 53, _LEAST_EXPONENT)
+    exponent = max(frexp(number)[1] - 53, _LEAST_EXPONENT)
     return int(Fraction(number) / Fraction(2) ** exponent), exponent
 
 
@@ -71,7 +69,7 @@ def _significand_of_power(power: int) -> tuple[int, int]:
 
 
 def _generated(upper: int, fraction_bits: int, delta: int, distance: int) -> tuple[str, int]:
-    """Digits of `upper` until what is left is within `delta`; then the last one down, towards `distance` below `upper`."""
+    """Digits of `upper` until what is left is within `delta`; then the last goes down, to `distance` below `upper`."""
     one = 1 << fraction_bits
     whole, fraction = upper >> fraction_bits, upper & (one - 1)
     digits = 0

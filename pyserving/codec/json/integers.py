@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from pyserving.codec.json.digits import eight_digits, write_signs
+from pyserving.codec.json.digits import CHUNK, eight_digits, write_signs
 from pyserving.codec.json.texts import WORD_BYTES, Texts, as_word
 
 _TEXT_DIGITS = 2 * WORD_BYTES
@@ -15,14 +17,20 @@ _EIGHT_DIGITS = np.uint64(10**WORD_BYTES)
 _TYPES = frozenset(map(np.dtype, (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64)))
 
 
-def integer_texts(array: np.ndarray) -> Texts | None:
-    """None for another dtype, and for integers of more than sixteen digits."""
+def integer_texts(array: np.ndarray) -> Iterator[Texts] | None:
+    """In parts. None for another dtype, and for integers of more than sixteen digits."""
     numbers = array.ravel()
     if array.dtype == np.bool_:
-        return _bool_texts(numbers)
-    if array.dtype not in _TYPES or not -_MAX_MAGNITUDE <= int(numbers.min()) <= int(numbers.max()) <= _MAX_MAGNITUDE:
+        write = _bool_texts
+    elif array.dtype in _TYPES and -_MAX_MAGNITUDE <= int(numbers.min()) <= int(numbers.max()) <= _MAX_MAGNITUDE:
+        write = _integer_texts
+    else:
         return None
-    if array.dtype.kind == "u":
+    return (write(numbers[start : start + CHUNK]) for start in range(0, len(numbers), CHUNK))
+
+
+def _integer_texts(numbers: np.ndarray) -> Texts:
+    if numbers.dtype.kind == "u":
         return _magnitude_texts(numbers.astype(np.uint64))
     wide = numbers.astype(np.int64)
     texts = _magnitude_texts(np.abs(wide).astype(np.uint64))

@@ -16,17 +16,35 @@ class Layout:
     """Between two elements, by how many lists end there: the first between neighbours in the innermost list."""
     closing: bytes
 
+    def joined(self, texts: list[bytes], shape: tuple[int, ...]) -> bytes:
+        """The array as one text; `shape` has no zeros."""
+        parts = [self.opening] * (2 * len(texts) + 1)
+        parts[1::2] = texts
+        parts[2:-1:2] = self._between(shape)
+        parts[-1] = self.closing
+        return b"".join(parts)
 
+    def _between(self, shape: tuple[int, ...]) -> list[bytes]:
+        """What stands between the elements, in order: one fewer than there are."""
+        gaps: list[bytes] = []
+        for separator, size in zip(self.separators, reversed(shape), strict=False):
+            gaps = [*gaps, separator] * (size - 1) + gaps
+        return gaps
+
+
+@lru_cache(maxsize=64)
 def single_line(dimensions: int) -> Layout:
     """`[[1.0, 2.0], [3.0, 4.0]]`"""
     return _layout(dimensions, b", ", lambda depth: b"")
 
 
+@lru_cache(maxsize=64)
 def compact(dimensions: int) -> Layout:
     """`[[1.0,2.0],[3.0,4.0]]`"""
     return _layout(dimensions, b",", lambda depth: b"")
 
 
+@lru_cache(maxsize=64)
 def pretty(dimensions: int, depth: int) -> Layout:
     """Every item on a line of its own; `depth` containers stand around the array."""
     return _layout(dimensions, b",", lambda inner: line(depth + inner))
@@ -47,22 +65,3 @@ def _layout(dimensions: int, comma: bytes, line_at: Callable[[int], bytes]) -> L
         level = dimensions - ending
         separators.append(b"".join([*reversed(closing[level:]), comma, line_at(level), *opening[level:]]))
     return Layout(b"".join(opening), tuple(separators), b"".join(reversed(closing)))
-
-
-def between(layout: Layout, shape: tuple[int, ...]) -> list[bytes]:
-    """What stands between the elements, in order: one fewer than there are. `shape` has no zeros."""
-    gaps: list[bytes] = []
-    for separator, size in zip(layout.separators, reversed(shape), strict=False):
-        gaps = [*gaps, separator] * (size - 1) + gaps
-    return gaps
-
-
-def joined(texts: list[bytes], layout: Layout, shape: tuple[int, ...]) -> bytes:
-    """The array as one text."""
-    if len(texts) == 1:
-        return layout.opening + texts[0] + layout.closing
-    parts = [layout.opening] * (2 * len(texts) + 1)
-    parts[1::2] = texts
-    parts[2:-1:2] = between(layout, shape)
-    parts[-1] = layout.closing
-    return b"".join(parts)

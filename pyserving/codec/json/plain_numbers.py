@@ -98,7 +98,7 @@ def read(body: bytes) -> PlainBody | None:
 
 
 def _array(values: simdjson.Array, dtype: DataType) -> np.ndarray | None:
-    """The numbers in the shape of the first lists; None where these hold another number, or none, or not the dtype's."""
+    """The numbers in the shape of the first lists; None where these hold not so many, or not the dtype's."""
     try:
         numbers = _numbers(values, dtype)
         return numbers.reshape(_shape(values)) if len(numbers) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,29 +15,29 @@ _WORD = np.dtype("<u8")
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The texts of an array's elements, in order."""
+    """The texts of elements of an array, in order."""
 
     words: Sequence[np.ndarray]
     """uint64 [n] each: bytes 0 to 7 of every text, then bytes 8 to 15, ... Beyond a text's end they mean nothing."""
     lengths: np.ndarray
     """int64 [n]; every text has a byte at least."""
 
-    def joined(self, layout: Layout, shape: tuple[int, ...]) -> bytes:
-        """The array as one text; `shape` has no zeros."""
-        gaps = np.full(len(self.lengths), len(layout.separators[0]))
-        for period, separator in _outer_separators(layout, shape):
-            gaps[period::period] = len(separator)
-        gaps[0] = len(layout.opening)
+    def laid_out(self, separators: Sequence[tuple[int, bytes]], before: int) -> bytes:
+        """Each text with its separator before it, but for the first of the array; `before` elements came before these.
+
+        A separator comes with the number of elements after which it comes again; later ones take the place of earlier.
+        """
+        first = [(-before % period if before else period, period, separator) for period, separator in separators]
+        gaps = np.zeros(len(self.lengths), np.int64)
+        for start, period, separator in first:
+            gaps[start::period] = len(separator)
         starts = np.cumsum(self.lengths + gaps) - self.lengths
         end = int(starts[-1] + self.lengths[-1])
-        out = np.empty(end + len(layout.closing) + WORD_BYTES * len(self.words), np.uint8)
+        out = np.empty(end + WORD_BYTES * len(self.words), np.uint8)
         self._write_words(out, starts)
-        _write_before(out, starts[1:], layout.separators[0])
-        for period, separator in _outer_separators(layout, shape):
-            _write_before(out, starts[period::period], separator)
-        _write_before(out, starts[:1], layout.opening)
-        _write_before(out, np.array([end + len(layout.closing)]), layout.closing)
-        return out[: end + len(layout.closing)].tobytes()
+        for start, period, separator in first:
+            _write_before(out, starts[start::period], separator)
+        return out[:end].tobytes()
 
     def _write_words(self, out: np.ndarray, starts: np.ndarray) -> None:
         """A word may run over its text's end into texts behind it, but never into later words of theirs.
@@ -50,10 +50,15 @@ class Texts:
             at_every_byte[starts + WORD_BYTES * index] = self.words[index]
 
 
-def _outer_separators(layout: Layout, shape: tuple[int, ...]) -> list[tuple[int, bytes]]:
-    """Those where lists end, each with the number of elements after which it comes again; the longest last."""
-    periods = np.cumprod(shape[:0:-1]).tolist()
-    return list(zip(periods, layout.separators[1:], strict=True))
+def joined(parts: Iterable[Texts], layout: Layout, shape: tuple[int, ...]) -> bytes:
+    """An array's texts, which come in parts, as one text; `shape` has no zeros."""
+    periods = np.cumprod([1, *shape[:0:-1]]).tolist()
+    separators = list(zip(periods, layout.separators, strict=True))
+    pieces, before = [layout.opening], 0
+    for part in parts:
+        pieces.append(part.laid_out(separators, before))
+        before += len(part.lengths)
+    return b"".join([*pieces, layout.closing])
 
 
 def _write_before(out: np.ndarray, places: np.ndarray, text: bytes) -> None:

@@ -59,6 +59,14 @@ def nested(draw, shape, elements):
     return "[" + draw(SPACE) + f"{draw(SPACE)},{draw(SPACE)}".join(items) + draw(SPACE) + "]"
 
 
+NAMES = [None, None, "two", "text", "int32", "int64", "uint8", "uint64", "uint32", "bool", "half"]
+PIECES = [b"", *(bytes([char]) for char in b'[],{}:"1.-e\\\xff\0 ')]
+
+
+def row_object(values):
+    return f'{{"a": {values[0]}, "b": {values[1]}}}'
+
+
 @st.composite
 def bodies(draw):
     """Bodies of all forms, most of them right, some changed in a few bytes."""
@@ -66,12 +74,14 @@ def bodies(draw):
     value = tensors(leaves)
     rows = st.lists(value, max_size=3).map(lambda items: f'"instances": [{", ".join(items)}]')
     objects = st.lists(st.tuples(value, value), max_size=3).map(
-        lambda items: '"instances":[%s]' % ",".join('{"a": %s, "b": %s}' % item for item in items)
+        lambda items: f'"instances":[{",".join(map(row_object, items))}]'
     )
     columns = value.map(lambda item: f'"inputs":{item}')
-    named = st.tuples(value, value).map(lambda item: '"inputs": {"b": %s, "a": %s}' % item)
+    named = st.tuples(value, value).map(lambda item: f'"inputs": {row_object(item)}')
     members = [draw(st.one_of(rows, objects, columns, named))]
-    name = draw(st.sampled_from([None, None, "two", "text", "int32", "int64", "uint8", "uint64", "uint32", "bool", "half"]))
+    name = draw(
+        st.sampled_from([None, None, "two", "text", "int32", "int64", "uint8", "uint64", "uint32", "bool", "half"])
+    )
     if name is not None:
         members.insert(draw(st.integers(0, 1)), f'"signature_name": "{name}"')
     text = "{" + f"{draw(SPACE)},{draw(SPACE)}".join(members) + draw(SPACE) + "}"
@@ -81,6 +91,6 @@ def bodies(draw):
 def mutated(draw, body):
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         at = draw(st.integers(0, len(body)))
-        piece = draw(st.sampled_from([b"", b"[", b"]", b",", b"{", b"}", b":", b'"', b"1", b".", b"-", b"e", b"\\", b"\xff", b"\0", b" "]))
+        piece = draw(st.sampled_from(PIECES))
         body = body[:at] + piece + body[at + draw(st.integers(0, 2)) :]
     return body

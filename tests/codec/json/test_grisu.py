@@ -1,7 +1,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserving.codec.json.grisu import shortest_digits
@@ -9,6 +9,7 @@ from pyserving.codec.json.grisu import shortest_digits
 POSITIVE = st.floats(min_value=5e-324, allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(POSITIVE)
 def test_digits_read_back(number):
     digits, power = shortest_digits(number)

@@ -93,7 +93,7 @@ def test_base64_may_go_without_padding(encoded):
     ],
 )
 def test_each_dtype_takes_its_values(dtype, numbers, stored):
-    body = '{"signature_name": "%s", "inputs": %s}' % (dtype.type_name, numbers)
+    body = f'{{"signature_name": "{dtype.type_name}", "inputs": {numbers}}}'
     array = decode(body.encode()).inputs["x"]
     assert array.dtype == stored.dtype
     np.testing.assert_array_equal(array, stored)
@@ -119,7 +119,7 @@ def test_each_dtype_takes_its_values(dtype, numbers, stored):
     ],
 )
 def test_other_values_are_refused(dtype, value, kind):
-    body = '{"signature_name": "%s", "inputs": [%s]}' % (dtype.type_name, value)
+    body = f'{{"signature_name": "{dtype.type_name}", "inputs": [{value}]}}'
     shown = '{\n    "b64": "aGk="\n}' if kind == "Object" else value
     sentence = f"JSON Value: {shown} Type: {kind} is not of expected type: {dtype.type_name}"
     assert refusal(body.encode()).status == f"INVALID_ARGUMENT: {sentence}"
@@ -129,8 +129,12 @@ def in_row(index, sentence, key=""):
     return f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {sentence}"
 
 
-PLAIN_FOR_MANY = "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map"
-COLUMN_FOR_MANY = "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map"
+PLAIN_FOR_MANY = (
+    "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map"
+)
+COLUMN_FOR_MANY = (
+    "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map"
+)
 ONLY_ONE = (
     'JSON Value: {\n    "instances": [1],\n    "inputs": 1\n} Not formatted correctly expecting only one of '
     "'inputs' or 'instances' keys to exist "
@@ -151,8 +155,8 @@ ONLY_ONE = (
         ('{"signature_name": "no_inputs"}', "Failed to get input map for signature: no_inputs"),
         ('{"instances": [1], "inputs": 1}', ONLY_ONE),
         ("{}", "Missing 'inputs' or 'instances' key"),
-        ('{"instances": 1}', 'JSON Value: {\n    "instances": 1\n} Expecting \'instances\' to be an list/array'),
-        ('{"instances": []}', 'JSON Value: {\n    "instances": []\n} No values in \'instances\' array'),
+        ('{"instances": 1}', "JSON Value: {\n    \"instances\": 1\n} Expecting 'instances' to be an list/array"),
+        ('{"instances": []}', "JSON Value: {\n    \"instances\": []\n} No values in 'instances' array"),
         ('{"signature_name": "two", "instances": [1]}', PLAIN_FOR_MANY),
         ('{"signature_name": "two", "inputs": [1]}', COLUMN_FOR_MANY),
         ('{"signature_name": "two", "inputs": {"a": 1}}', "Missing named input: b in 'inputs' object."),
@@ -163,7 +167,8 @@ ONLY_ONE = (
         ('{"instances": [{"b64": 5}]}', in_row(0, "JSON object: does not have named input: b64", " key: b64")),
         (
             '{"signature_name": "two", "instances": [{"a": 1, "b": 1}, {"a": 2}]}',
-            "Failed to process element: 1 of 'instances' list. JSON object: {\n    \"a\": 2\n} keys must be equal to: a,b",
+            "Failed to process element: 1 of 'instances' list. JSON object: {\n    \"a\": 2\n} "
+            "keys must be equal to: a,b",
         ),
         ('{"instances": [[1, 2], [3]]}', in_row(1, "Expecting tensor size: 2 but got: 1")),
         ('{"instances": [[1, 2], [[3], [4]]]}', in_row(1, "Expecting shape [2] but got: [2,1]")),
