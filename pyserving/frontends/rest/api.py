@@ -13,7 +13,8 @@ from pyserving.core import Core
 from pyserving.errors import FailedPrecondition, InvalidArgument, ServingError
 from pyserving.frontends import http_status
 from pyserving.frontends.rest import compression
-from pyserving.frontends.rest.inference import Answer, Offload, RestInference, RestOptions, here
+from pyserving.frontends.rest.answer import Answer
+from pyserving.frontends.rest.inference import Offload, RestInference, RestOptions, here
 from pyserving.frontends.rest.model_list import Models, models_json
 from pyserving.frontends.rest.routes import Endpoint, Route, route
 from pyserving.messages import Buffer, HttpRequest, HttpResponse
@@ -56,9 +57,9 @@ class RestApi:
         self._gzip_answers = options.gzip_answers
         self._cors = _CORS if options.enable_cors_support else ()
         self._headers = lru_cache(maxsize=128)(self._new_headers)
-        inference = RestInference(core, metrics, options, offload)
+        self._inference = inference = RestInference(core, metrics, options, offload)
         self._answers: Mapping[Endpoint, _Answering] = {
-            Endpoint.PREDICT: partial(self._infer, inference.predict, "predict"),
+            Endpoint.PREDICT: self._predict,
             Endpoint.CLASSIFY: partial(self._infer, inference.classify, "classify"),
             Endpoint.REGRESS: partial(self._infer, inference.regress, "regress"),
             Endpoint.STATUS: partial(self._page, self._status),
@@ -119,6 +120,16 @@ class RestApi:
         return HttpResponse(200, models_json(self._core), headers=self._cors)
 
     # What runs a model
+
+    def _predict(self, found: Route, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
+        if not self._gzip_answers:
+            try:
+                answer = self._inference.quick_predict(found, request)
+            except ServingError as error:
+                return self.error_response(error)
+            if answer is not None:
+                return HttpResponse(200, answer.body, headers=self._headers(answer.version))
+        return self._infer(self._inference.predict, "predict", found, request)
 
     async def _infer(self, infer: _Inference, api: str, found: Route, request: HttpRequest) -> HttpResponse:
         try:

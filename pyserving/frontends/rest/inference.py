@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
-
-import numpy as np
+from typing import Any, Protocol, TypeVar
 
 from pyserving.codec import predict_response
 from pyserving.codec.json.examples import decode_examples, encode_classify, encode_regress
 from pyserving.codec.json.predict import NonFinite, PredictBody, decode_predict, encode_predict
 from pyserving.codec.predict_wire import PredictDecoder
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
-from pyserving.core import InferenceCore
+from pyserving.core import Core, InferenceCore
 from pyserving.errors import Internal, InvalidArgument, ServingError
+from pyserving.frontends.rest.answer import LARGE_BODY_BYTES, LARGE_OUTPUT_BYTES, Answer, written_bytes
+from pyserving.frontends.rest.quick_predict import QuickPredict
 from pyserving.frontends.rest.routes import Route
 from pyserving.inference.classify import classify_examples
 from pyserving.inference.regress import regress_examples
@@ -28,12 +28,7 @@ from pyserving.types import ModelSpec, Prediction, ServableId
 _T = TypeVar("_T")
 _RUNTIME = "TF1"
 """The `runtime` label TensorFlow Serving gives a session run."""
-JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
-LARGE_BODY_BYTES = 64 << 10
-"""Bodies from here on are not read on the loop, where everybody else would wait for them."""
-LARGE_OUTPUT_BYTES = 16 << 10
-"""Nor are outputs from here on written there as JSON; digits take longer to make than to read."""
 _MEMORY_OF_JSON = 4
 """Times its length: what a body of JSON takes while arrays are made of it, or it of arrays."""
 
@@ -62,23 +57,18 @@ class RestOptions:
     gzip_answers: bool = False
 
 
-class Answer(NamedTuple):
-    body: bytes
-    version: int
-    """That has answered."""
-    content_type: str = JSON
-
-
 class RestInference:
     """`predict`, `classify` and `regress`, each of a route, its request, the request's body as it was meant, and the
     count that learns of version and signature. All raise ServingError."""
 
-    def __init__(self, core: InferenceCore, metrics: Metrics, options: RestOptions, offload: Offload) -> None:
+    def __init__(self, core: Core, metrics: Metrics, options: RestOptions, offload: Offload) -> None:
         self._core = core
         self._metrics = metrics
         self._options = options
         self._offload = offload
         self._decoder = PredictDecoder(options.max_expanded_tensor_bytes)
+        self.quick_predict = QuickPredict(core, metrics, _RUNTIME, options.nonfinite, options.max_expanded_tensor_bytes)
+        """For an answer without a wait, where there is one."""
 
     async def predict(self, found: Route, request: HttpRequest, body: Buffer, counted: Request) -> Answer:
         if request.headers.get("content-type", "").startswith(PROTOBUF):
@@ -87,8 +77,10 @@ class RestInference:
         spec = replace(found.spec, signature_name=asked.signature_name) if asked.signature_name else found.spec
         prediction = await self._core.predict(spec, asked.inputs, deadline=self._deadline())
         self._note(found, prediction, counted)
+        if len(body) < LARGE_BODY_BYTES:
+            self.quick_predict.learn(found.spec, asked, prediction)
         write = partial(encode_predict, prediction.outputs, asked.format, nonfinite=self._options.nonfinite)
-        size = _written_bytes(prediction.outputs)
+        size = written_bytes(prediction.outputs)
         if size < LARGE_OUTPUT_BYTES:
             return Answer(write(), prediction.servable_id.version)
         request.reserve(_MEMORY_OF_JSON * size)
@@ -195,14 +187,3 @@ class _LookUp:
         """Whether the version that answers now is the same. If there is none any more, its run will say so."""
         now = _LookUp(core, spec)._servable_id
         return now is None or now == self._servable_id
-
-
-def _written_bytes(outputs: Mapping[str, np.ndarray]) -> int:
-    """About what outputs come to, as far as writing them takes time."""
-    return sum(_size_of_strings(array) if array.dtype == object else array.nbytes for array in outputs.values())
-
-
-def _size_of_strings(array: np.ndarray) -> int:
-    if array.size > LARGE_OUTPUT_BYTES // 32:
-        return 32 * array.size
-    return sum(map(len, array.ravel().tolist()))
