@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 changes a phase instead of 10, and shorter pauses")
     parser.add_argument("--changes", type=int, default=10, help="in each phase")
     parser.add_argument("--load", type=float, default=0.5, help="part of the capacity that is sent")
+    parser.add_argument("--flag", action="append", default=[], help="a flag for the server, --grpc_transport=http2 say")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--serve", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -221,11 +222,14 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server(folder: Path, config: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
+async def running_server(
+    folder: Path, config: Any, flags: Sequence[str] = ()
+) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
     (folder / "models.config").write_text(str(config))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, __file__, "--serve", "--port=0", f"--grpc_socket_path={folder}/s"),
         *(f"--model_config_file={folder}/models.config", "--file_system_poll_wait_seconds=1"),
+        *flags,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONFAULTHANDLER": "1"},
@@ -486,7 +490,7 @@ async def measure(
         for each in (model, OTHER):
             world.put(each, 1)
         world.models = [model, OTHER] if "other swap" in phases else [model]
-        async with running_server(Path(name), world.config()) as (server, channel):
+        async with running_server(Path(name), world.config(), options.flag) as (server, channel):
             full = await capacity(channel, world.request(), steady_seconds / 4)
             per_second = options.load * full
             print(f"{model}: capacity {full:.0f}/s in a closed loop of 16; sending {per_second:.0f}/s", flush=True)

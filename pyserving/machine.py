@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+if sys.platform != "win32":
+    import resource
+
 
 def schedulable_cpus() -> int:
     """The CPUs this process may run on."""
@@ -52,6 +55,28 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
                 limit = (folder / cgroup / limit_file).read_text().strip()
                 if limit != "max":
                     yield int(limit)
+
+
+def max_open_files() -> int:
+    """Files and connections that this process may have open at a time."""
+    return _open_files_limits()[0]
+
+
+def allow_open_files(wished: int) -> None:
+    """Let this process open as many, if the system leaves it that choice; never fewer than before."""
+    if sys.platform == "win32":
+        return
+    soft, hard = _open_files_limits()
+    if soft < (allowed := min(wished, hard)):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def _open_files_limits() -> tuple[int, int]:
+    if sys.platform == "win32":
+        return sys.maxsize, sys.maxsize
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    return sys.maxsize if soft == unlimited else soft, sys.maxsize if hard == unlimited else hard
 
 
 def give_back_free_memory() -> None:

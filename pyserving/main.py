@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pyserving import logs, options
+from pyserving import logs, machine, options
 from pyserving.errors import ServingError
 from pyserving.model_server import ModelServer
 from pyserving.options import Options
@@ -18,6 +18,7 @@ from pyserving.options import Options
 _log = logging.getLogger(__name__)
 _FAILED = 255
 """As `return -1` of tensorflow_model_server's main leaves."""
+_OPEN_FILES = 1 << 16
 _ONE_SIGNAL_SECONDS = 0.2
 """Supervisors signal a process and its group in one go; what comes together is one wish to stop."""
 
@@ -37,6 +38,7 @@ def run(argv: Sequence[str]) -> int:
     print(parsed.stdout, end="", flush=True)
     if parsed.exit_status is not None:
         return parsed.exit_status
+    machine.allow_open_files(_OPEN_FILES)
     try:
         options.validate(parsed.options)
         logs.configure(parsed.options.log_format, parsed.options.log_level)

@@ -233,6 +233,8 @@ class Metrics:
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
+        self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
+        self.certificate_reloads = self._counter("/pyserving/certificate_reloads_total", "status")
 
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)

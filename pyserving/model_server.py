@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -26,7 +27,7 @@ from pyserving.lifecycle.policy import Policy, availability_preserving, resource
 from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.loop_time import LoopTime
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
 from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import TENSORFLOW_PLATFORM
@@ -39,6 +40,8 @@ from pyserving.session import DirectSession
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.ssl_config_file import SslConfigFile, open_tls
+from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
@@ -46,6 +49,7 @@ from pyserving.transports.http1 import HttpServer
 from pyserving.transports.http1 import Limits as HttpLimits
 from pyserving.transports.http2 import Http2Server
 from pyserving.transports.reception import Reception
+from pyserving.transports.tls import Tls
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -85,6 +89,7 @@ class ModelServer:
         self._http: HttpServer | None = None
         self._core: ServerCore | None = None
         self._rest: RestApi
+        self._tls: Tls | None = None
         self._session_config = b""
         self._loop_time = LoopTime()
         self.metrics = Metrics()
@@ -100,6 +105,8 @@ class ModelServer:
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
+        if settings.ssl_config_file:
+            self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
         # Storage may keep threads for good: one each, as many as there are base paths within reason.
         scanning, scanning_remote = [
@@ -247,6 +254,12 @@ class ModelServer:
         settings = self._settings
         return ModelConfigFile(settings.model_config_file, settings.model_config_file_poll_wait_seconds, core, reading)
 
+    async def _secured(self) -> Tls:
+        path, enter = self._settings.ssl_config_file, self._stack.enter_async_context
+        tls = open_tls(path)
+        await enter(SslConfigFile(path, tls, await enter(Workers("ssl", 1)), self._count_reload))
+        return tls
+
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         return ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
 
@@ -301,8 +314,8 @@ class ModelServer:
             methods |= self.health.methods
             streams |= self.health.stream_methods
         streams |= reflection.methods(_services(methods, streams))
-        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods())
-        transport = http2 if settings.grpc_transport == "http2" else GrpcioServer
+        http2 = partial(_HTTP2, quick_methods=prediction.quick_methods(), door=self._door("gRPC"))
+        transport = http2 if settings.grpc_transport == "http2" else partial(GrpcioServer, tls=self._tls)
         return transport(
             methods,
             streams,
@@ -310,6 +323,19 @@ class ModelServer:
             admission=self._admission,
             channel_arguments=options.channel_arguments(settings),
         )
+
+    def _door(self, port: str) -> Door:
+        """Of the `gRPC` or the `HTTP` port."""
+        settings, metrics, tls = self._settings, self.metrics, self._tls
+        limit = options.connection_limit(settings, max_open_files())
+        refused, failed = metrics.rejected.labels("connections"), metrics.tls_handshake_failures.labels(port)
+        if tls is None or (port == "HTTP" and not settings.rest_api_ssl):
+            return Door(limit, on_refused=refused.increment)
+
+        def context() -> ssl.SSLContext:
+            return tls.credentials.h2 if port == "gRPC" else tls.credentials.http1
+
+        return Door(limit, context, on_refused=refused.increment, on_failed_handshake=failed.increment)
 
     def _new_admission(self) -> Admission:
         settings = self._settings
@@ -342,6 +368,7 @@ class ModelServer:
             error_response=self._rest.error_response,
             admission=self._admission,
             limits=_http_limits(settings),
+            door=self._door("HTTP"),
         )
 
     def _http_handlers(self, core: ServerCore) -> list[HttpHandler]:
@@ -372,6 +399,9 @@ class ModelServer:
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
+
+    def _count_reload(self, is_success: bool) -> None:
+        self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()
 
     def _listing_problem(self, name: str, reason: str) -> None:
         self.metrics.listing_problems.labels(name).increment()

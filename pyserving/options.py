@@ -100,7 +100,9 @@ class Options:
         default_in_words="4 × schedulable CPUs, as shown by `--help`; no limit unless given",
     )
     enable_grpc_healthcheck_service: bool = _bool(True, "Offer grpc.health.v1 (TensorFlow Serving: off by default)")
-    ssl_config_file: str = _string("", "Text-format SSLConfig: serve gRPC over TLS", _REFUSED)
+    ssl_config_file: str = _string(
+        "", "Text-format SSLConfig, with PEM texts or names of PEM files: serve gRPC and HTTP over TLS. Empty: plain"
+    )
     use_alts_credentials: bool = _bool(False, "Secure gRPC with ALTS", _REFUSED)
 
     # Models
@@ -243,6 +245,13 @@ class Options:
         "The most bytes of requests in flight; further ones get RESOURCE_EXHAUSTED. 0: a quarter of free memory",
         ours=True,
     )
+    max_connections: int = _int32(
+        0,
+        "The most connections of the HTTP port, and of gRPC with --grpc_transport=http2; further ones are closed."
+        " 0: from the files that the process may open, up to 16384",
+        ours=True,
+    )
+    rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
         "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
     )
@@ -483,6 +492,7 @@ _LEAST: Mapping[str, int] = {
     "rest_max_body_bytes": 1,
     "rest_idle_timeout_seconds": 0,
     "rest_stall_timeout_seconds": 0,
+    "max_connections": 0,
 }
 
 
@@ -548,6 +558,16 @@ def inflight_limits(options: Options, available_bytes: int) -> tuple[int, int]:
     """The most calls in flight, and the most bytes of their bodies, on a machine with so much memory to give."""
     share = max(available_bytes // 4, 64 << 20)
     return options.max_inflight_calls or share // _BYTES_PER_CALL, options.max_inflight_bytes or share
+
+
+_MOST_CONNECTIONS = 1 << 14
+_OTHER_FILES = 256
+"""What models, logs and libraries have open."""
+
+
+def connection_limit(options: Options, open_files: int) -> int:
+    """The most connections of each port, for a process that may have so many files open."""
+    return options.max_connections or min(_MOST_CONNECTIONS, max(64, (open_files - _OTHER_FILES) // 2))
 
 
 def markdown() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
 from tests.models import export_once
 
 Exported = Callable[[Callable[[Path], None]], Path]
@@ -20,3 +21,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "saved_models"
     cache.mkdir(exist_ok=True)
     return lambda export: export_once(cache, export)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """It vouches for servers and for clients."""
+    return Authority(tmp_path_factory.mktemp("authority"))

@@ -19,7 +19,7 @@ FLOORS: list[list[str]] = [
     ["sources", "executors", "session", "servable", "warmup", "loader"],
     ["server_core"],
     ["frontends", "transports"],
-    ["options", "config", "model_config_file", "logs", "model_server", "asgi", "main", "__main__"],
+    ["options", "config", "model_config_file", "ssl_config_file", "logs", "model_server", "asgi", "main", "__main__"],
 ]
 """The units, modules and packages, of each floor. A unit's own files may always import one another."""
 

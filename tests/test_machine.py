@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,18 @@ def resident_bytes() -> int:
 def test_a_c_library_that_needs_not_be_told_is_left_alone(monkeypatch):
     monkeypatch.setattr(machine, "_malloc_trim", lambda: None)
     assert machine.give_back_free_memory() is None
+
+
+def test_open_files_are_allowed_as_wished_but_never_fewer_than_before():
+    asked = """
+import resource
+from pyserving.machine import allow_open_files, max_open_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
+seen = [max_open_files()]
+for wished in (150, 120, 1000):
+    allow_open_files(wished)
+    seen.append(max_open_files())
+print(seen)
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "[100, 150, 150, 200]\n"

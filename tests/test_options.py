@@ -14,6 +14,7 @@ from pyserving.options import (
     Effect,
     Options,
     channel_arguments,
+    connection_limit,
     inflight_limits,
     markdown,
     parse,
@@ -235,10 +236,6 @@ def test_usage_shows_other_values_than_the_defaults():
             "Either use_alts_credentials must be false or ssl_config_file must be empty.",
         ),
         (
-            Options(ssl_config_file="/ssl"),
-            "--ssl_config_file is not supported yet, and the server does not start unprotected.",
-        ),
-        (
             Options(use_alts_credentials=True),
             "--use_alts_credentials is not supported yet, and the server does not start unprotected.",
         ),
@@ -312,7 +309,7 @@ def test_startup_warning_is_silent_when_every_flag_works():
 
 def test_only_security_flags_are_refused():
     refused = {name for name, flag in FLAGS.items() if flag.effect is Effect.REFUSED}
-    assert refused == {"ssl_config_file", "use_alts_credentials"}
+    assert refused == {"use_alts_credentials"}
 
 
 @pytest.mark.parametrize(
@@ -354,6 +351,13 @@ def test_inflight_limits_come_from_flags_when_given():
 
 def test_inflight_limits_leave_room_on_a_small_machine():
     assert inflight_limits(Options(), 0) == (1024, 64 << 20)
+
+
+@pytest.mark.parametrize(
+    ("wished", "open_files", "limit"), [(0, 1 << 20, 16384), (0, 1024, 384), (0, 100, 64), (7, 1024, 7)]
+)
+def test_connections_are_as_many_as_wished_or_as_the_files_allow(wished, open_files, limit):
+    assert connection_limit(Options(max_connections=wished), open_files) == limit
 
 
 def test_documentation_of_flags_is_what_the_code_writes():

@@ -19,6 +19,7 @@ from pyserving.transports import addresses as listening
 from pyserving.transports import unix_socket
 from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
+from pyserving.transports.tls import Credentials, Tls
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +59,14 @@ class GrpcioServer(grpc.GenericRpcHandler):
         addresses: Sequence[str],
         admission: Admission,
         channel_arguments: Sequence[tuple[str, int | str]] = (),
+        tls: Tls | None = None,
     ) -> None:
         self.ports: list[int] = []
         """The TCP ports in the order of their addresses; known once the server is open."""
         self._addresses = list(addresses)
         self._socket_paths = [path for path in map(listening.socket_path, addresses) if path is not None]
         self._admission = admission
+        self._tls = tls
         self._options = tuple((_CHANNEL_ARGUMENTS | dict(channel_arguments)).items())
         self._handlers = {path: self._unary_handler(path, method) for path, method in methods.items()}
         self._handlers |= {path: self._stream_handler(path, method) for path, method in stream_methods.items()}
@@ -216,7 +219,7 @@ class GrpcioServer(grpc.GenericRpcHandler):
         addresses, ports = [], []
         for address in self._addresses:
             try:
-                port = server.add_insecure_port(address)
+                port = self._add_port(server, address)
             except RuntimeError:
                 raise listening.cannot_listen(f"cannot listen on {address}; is another server there?") from None
             if listening.socket_path(address) is None:
@@ -224,6 +227,11 @@ class GrpcioServer(grpc.GenericRpcHandler):
                 ports.append(port)
             addresses.append(address)
         return addresses, ports
+
+    def _add_port(self, server: grpc.aio.Server, address: str) -> int:
+        if self._tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _server_credentials(self._tls))
 
     def _serving_ended(self, task: asyncio.Task[Any]) -> None:
         # grpcio's accept loop dies of a method path that is not UTF-8, and takes its ports along. Calls in it go on.
@@ -250,6 +258,31 @@ class GrpcioServer(grpc.GenericRpcHandler):
 
     def _socket_files_are_gone(self) -> bool:
         return not any(os.path.exists(path) for path in self._socket_paths)
+
+
+def _server_credentials(tls: Tls) -> grpc.ServerCredentials:
+    told = tls.credentials
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        """In gRPC's threads, before each handshake; None: nothing has changed."""
+        nonlocal told
+        if told is tls.credentials:
+            return None
+        told = tls.credentials
+        return _certificate_configuration(told)
+
+    has_roots = told.identity.client_roots is not None
+    return grpc.dynamic_ssl_server_credentials(
+        _certificate_configuration(told),
+        renewed,  # type: ignore[arg-type]  # its stubs do not know that None is an answer
+        has_roots,
+    )
+
+
+def _certificate_configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
+    identity = credentials.identity
+    roots = identity.client_roots.text if identity.client_roots is not None else None
+    return grpc.ssl_server_certificate_configuration([(identity.key.text, identity.certificates.text)], roots)
 
 
 def _call_context(context: grpc.aio.ServicerContext, reserve: Callable[[int], None] = reserve_nothing) -> CallContext:

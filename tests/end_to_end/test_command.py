@@ -70,7 +70,7 @@ def test_a_bad_value_is_named() -> None:
         ),
         (("--model_base_path=relative",), "INVALID_ARGUMENT: Expected model default to have an absolute path or URI; "),
         (("--model_config_file=/no/such",), "NOT_FOUND: /no/such; No such file or directory"),
-        (("--model_base_path=/x", "--ssl_config_file=/x"), "INVALID_ARGUMENT: --ssl_config_file is not supported yet"),
+        (("--model_base_path=/x", "--ssl_config_file=/no/such"), "NOT_FOUND: /no/such; No such file or directory"),
         (
             ("--model_base_path=/x", "--batching_parameters_file=/x"),
             "INVALID_ARGUMENT: server_options.batching_parameters_file is set without setting "

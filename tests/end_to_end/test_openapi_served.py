@@ -1,4 +1,4 @@
-"""What /openapi.json promises, asked of the server that gives it: requests that schemathesis makes up from the document."""
+"""What /openapi.json promises, asked of the server that gives it by requests that schemathesis makes up from it."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ class Limits:
     """How long a connection may stay open between two requests."""
     stall_timeout_seconds: float = 60.0
     """How long a request's head may take, and how long its body or the reading of our answer may stand still."""
+    handshake_timeout_seconds: float = 20.0
+    """Of TLS."""
     linger_seconds: float = 2.0
     """How long a client that was refused may go on sending, so that it comes to read why."""
 

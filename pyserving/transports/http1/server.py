@@ -14,6 +14,7 @@ from typing import Any
 
 from pyserving.errors import FailedPrecondition, ServingError
 from pyserving.messages import HttpHandler, HttpResponse
+from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
@@ -43,6 +44,7 @@ class HttpServer:
         error_response: Callable[[ServingError], HttpResponse],
         admission: Admission,
         limits: Limits | None = None,
+        door: Door = OPEN_DOOR,
     ) -> None:
         """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose."""
         self.port = port
@@ -53,6 +55,7 @@ class HttpServer:
         self.receive = memoryview(bytearray(_RECEIVE_BYTES))
         self.hold = admission.hold
         self.let_go = admission.let_go
+        self._door = door
         self.connections: set[Connection] = set()
         """Those that are open."""
         self._date = b""
@@ -67,7 +70,9 @@ class HttpServer:
             where = f"{self._host or 'localhost'}:{self.port}"
             raise FailedPrecondition(f"Failed to start HTTP Server at {where}: {error.strerror}") from error
         self.port = listener.getsockname()[1]
-        self._server = await asyncio.get_running_loop().create_server(self._connect, sock=listener, backlog=_BACKLOG)
+        patience = self.limits.handshake_timeout_seconds
+        self._acceptor = Acceptor("HTTP", self._connect, self.connections, self._door, patience)
+        self._acceptor.open([listener])
         return self
 
     async def __aexit__(
@@ -81,10 +86,11 @@ class HttpServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody, answer what has begun to come in, close idle connections; cut off the rest after the grace."""
-        self._server.close()
+        self._acceptor.close()
         for connection in tuple(self.connections):
             connection.drain()
         await self._all_closed(grace_seconds)
+        await self._acceptor.abandon_handshakes()
         for connection in tuple(self.connections):
             connection.abort()
         await self._all_closed(None)
@@ -120,6 +126,7 @@ class HttpServer:
 
     def _opened(self, connection: Connection) -> None:
         self.connections.add(connection)
+        self._acceptor.has_opened(connection)
         if self._sweep_timer is None:
             self._sweep_later()
 

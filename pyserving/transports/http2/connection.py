@@ -10,7 +10,7 @@ from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.departure import Departure
 from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from pyserving.transports.http2.frames import Setting
-from pyserving.transports.http2.header_cache import HeadReader
+from pyserving.transports.http2.header_cache import HeadReader, list_bytes
 from pyserving.transports.http2.limits import Allowance
 from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
@@ -20,6 +20,9 @@ from pyserving.transports.http2.stream import Stream
 from pyserving.transports.http2.unary_call import UnaryCall
 
 _MAX_GIVEN_UP = 1 << 10
+_PATIENCE_SECONDS = 1.0
+_DEADLINE_MARGIN_SECONDS = 0.05
+"""Peers count from when they sent the request, and we from when it came."""
 _KEEPALIVE_PING = b"alive?\0\0"
 
 
@@ -163,6 +166,8 @@ class Connection:
             self.reset(stream, ErrorCode.STREAM_CLOSED)
         elif not is_last:
             self.reset(stream, ErrorCode.PROTOCOL_ERROR)
+        elif list_bytes(fields) > self.limits.max_header_list:
+            self.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
         else:
             try:
                 check_trailers(fields)
@@ -216,11 +221,17 @@ class Connection:
 
     def on_reset(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
-        if stream is None:
+        if stream is None:  # which crossed our answer
             self._check_not_idle(stream_id, "RST_STREAM")
-        else:
-            self._remove(stream)
-        self._spend_reset()
+            return
+        self._remove(stream)
+        if not self._has_waited(stream):
+            self._spend_reset()
+
+    def _has_waited(self, stream: Stream) -> bool:
+        """The peer has reason to give the call up; when a server is slow, honest clients give up thousands at once."""
+        is_due = stream.deadline is not None and self.now >= stream.deadline - _DEADLINE_MARGIN_SECONDS
+        return is_due or self.now - stream.heard_at >= _PATIENCE_SECONDS
 
     def on_window_update(self, stream_id: int, increment: int) -> None:
         if stream_id == 0:
@@ -242,7 +253,6 @@ class Connection:
             self.reset(stream, ErrorCode.FRAME_SIZE_ERROR)
 
     def on_ping(self, payload: bytes) -> None:
-        self.on_idle_frame()
         self.outbox.put(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def on_pong(self, payload: bytes) -> None:

@@ -95,8 +95,9 @@ class Departure:
         connection = self._connection
         connection.patience.leaving_since = connection.loop.time()
         connection.outbox.finish()
-        if lingers and self._transport.can_write_eof():
-            self._transport.write_eof()
+        if lingers:
+            if self._transport.can_write_eof():  # not over TLS
+                self._transport.write_eof()
             self._transport.resume_reading()
         else:
             self._transport.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyserving.errors import ResourceExhausted
 from pyserving.transports.http2 import request_head
 from pyserving.transports.http2.hpack import Decoder, Field
@@ -85,7 +87,7 @@ class HeadReader:
         return fields
 
 
-def list_bytes(fields: tuple[Field, ...]) -> int:
+def list_bytes(fields: Sequence[Field]) -> int:
     """As SETTINGS_MAX_HEADER_LIST_SIZE counts."""
     return sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in fields)
 

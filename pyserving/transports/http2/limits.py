@@ -30,7 +30,7 @@ class Limits:
     """Answers of one connection that wait for its client to read; beyond, nothing more is read from it."""
     resets_per_second: float = 500.0
     resets_at_once: float = 5000.0
-    """Streams that end early, by either side's doing."""
+    """Streams that end early, by either side's doing; not those that a peer gives up after some waiting."""
     idle_frames_per_second: float = 1000.0
     idle_frames_at_once: float = 10_000.0
     """Frames that bring no call further: PING, SETTINGS, PRIORITY, empty DATA, unknown types."""

@@ -83,6 +83,8 @@ class Outbox:
         payload = len(message) + answers.PREFIX_BYTES
         if payload > self.window or payload > self.initial_window or payload > min(self.max_frame, _JOINED_BYTES):
             return False
+        if self._size >= _WRITE_BYTES:  # much waits already: let it be counted
+            return False
         self.window -= payload
         self.put(answers.whole(stream_id, message))
         return True

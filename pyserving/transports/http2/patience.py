@@ -59,6 +59,8 @@ class Patience:
             self.busy_at = now
         if self._has_run_out(now, is_mid_frame, taken):
             return Verdict.ABORT
+        if self.leaving_since is not None:
+            return Verdict.PATIENT  # after our last word, a PING would be one too many
         return self._at_its_age(now, has_streams) or self._alive(now)
 
     def _has_run_out(self, now: float, is_mid_frame: bool, taken: int | None) -> bool:

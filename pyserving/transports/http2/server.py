@@ -6,13 +6,13 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from ssl import SSLContext
 from types import TracebackType
 
 from pyserving.errors import ServingError
 from pyserving.messages import Method, QuickMethod, StreamMethod
 from pyserving.transports import addresses as listening
 from pyserving.transports import unix_socket
+from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
 from pyserving.transports.http2 import channel_arguments as arguments
 from pyserving.transports.http2.header_cache import Heads
@@ -44,12 +44,12 @@ class Http2Server:
         channel_arguments: Sequence[tuple[str, int | str]] = (),
         limits: Limits | None = None,
         data_offset: DataOffset = lambda head, size: None,
-        ssl_context: SSLContext | None = None,
+        door: Door = OPEN_DOOR,
         quick_methods: Mapping[str, QuickMethod] | None = None,
     ) -> None:
         """`data_offset`, given the first bytes of a large request and its length, tells which of its bytes to align
-        for TensorFlow. `ssl_context` must offer `h2` by ALPN. `quick_methods` are asked before the
-        methods of the same path are."""
+        for TensorFlow. What secures the door must offer `h2` by ALPN. `quick_methods` are asked before the methods of
+        the same path are."""
         self.ports: list[int] = []
         """The TCP ports in the order of their addresses; known once the server is open."""
         self.wires: set[Wire] = set()
@@ -58,13 +58,13 @@ class Http2Server:
         self._limits = arguments.limits(channel_arguments, limits or Limits())
         self._reuse_port = arguments.flag(channel_arguments, arguments.REUSE_PORT)
         self._reuse_address = arguments.flag(channel_arguments, arguments.REUSE_ADDRESS)
-        self._ssl_context = ssl_context
+        self._door = door
         heads = Heads(self._limits.max_header_list)
         self._service = Service(
             methods, stream_methods, admission, self._limits, data_offset, heads, quick_methods or {}
         )
         self._receive = ReceiveBuffer(_RECEIVE_BYTES)
-        self._servers: list[asyncio.Server] = []
+        self._acceptor: Acceptor | None = None
         self._socket_files: list[unix_socket.SocketFile] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._is_stopping = False
@@ -85,12 +85,8 @@ class Http2Server:
                 listener.close()
             self._remove_socket_files()
             raise
-        loop = asyncio.get_running_loop()
-        for listener in listeners:
-            open_server = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-            self._servers.append(
-                await open_server(self._wire, sock=listener, backlog=listening.BACKLOG, ssl=self._ssl_context)
-            )
+        self._acceptor = Acceptor("gRPC", self._wire, self.wires, self._door, self._limits.handshake_timeout)
+        self._acceptor.open(listeners)
         for file in self._socket_files:
             _log.info("The socket %s has mode %04o, as the umask leaves it", file.path, file.mode)
         return self
@@ -103,14 +99,14 @@ class Http2Server:
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody, tell clients to go elsewhere, answer the calls they have sent by then, end streams; cancel
         what is left after the grace time."""
-        if self._is_stopping:
+        if self._is_stopping or self._acceptor is None:
             return
         self._is_stopping = True
-        for server in self._servers:
-            server.close()
+        self._acceptor.close()
         for wire in tuple(self.wires):
             wire.connection.departure.drain(ends_streams=True)
         await self._all_closed(grace_seconds)
+        await self._acceptor.abandon_handshakes()
         for wire in tuple(self.wires):
             wire.connection.departure.cut_off()
         await self._all_closed(_LAST_WORDS_SECONDS)
@@ -148,7 +144,12 @@ class Http2Server:
         return Wire(self._service, self._receive, self.wires, self._opened)
 
     def _opened(self, wire: Wire) -> None:
-        if self._is_stopping:  # accepted just before the listeners were closed
+        if self._acceptor is not None:
+            self._acceptor.has_opened(wire)
+        if not wire.is_agreed:
+            _log.debug("A TLS client that has not asked for HTTP/2 is refused")
+            wire.connection.abort()
+        elif self._is_stopping:  # accepted just before the listeners were closed
             wire.connection.departure.drain(ends_streams=True)
         elif self._sweep_timer is None:
             self._sweep_later()

@@ -26,7 +26,7 @@ _QUEUED_OVERHEAD = 128
 class StreamingCall(Stream, AsyncIterator[Buffer]):
     """Messages both ways, each side at its own pace: the peer has credit for what the method has taken."""
 
-    __slots__ = ("_held", "_method", "_news", "_owed", "_queue", "_reader", "_room", "_task")
+    __slots__ = ("_expiry", "_held", "_method", "_news", "_owed", "_queue", "_reader", "_room", "_task")
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = connection.loop.create_task(self._converse())
+        self._expiry = None if deadline is None else connection.loop.call_at(deadline, self._expire)
 
     @property
     def is_unary(self) -> bool:
@@ -113,8 +114,15 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
             status = Code.CANCELLED, ""
         except Exception as error:
             status = status_of(error, self.head.path)
-        self._task = None
-        self.connection.finish(self, *status)
+        if self._task is not None:  # nobody has ended the call for it
+            self._task = None
+            self.connection.finish(self, *status)
+
+    def _expire(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            self.connection.finish(self, Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            self.connection.cancel(task)
 
     async def _send(self, answer: bytes) -> None:
         self._room.clear()
@@ -129,6 +137,8 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
     def over(self) -> None:
         self._let_go(self._held)
         self._queue.clear()
+        if self._expiry is not None:
+            self._expiry.cancel()
         if self._task is not None:
             self.connection.cancel(self._task)
             self._task = None

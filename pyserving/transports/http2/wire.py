@@ -14,6 +14,8 @@ from pyserving.transports.http2.service import Service
 
 _log = logging.getLogger(__name__)
 _MAX_CONTINUATIONS = 64
+_MAX_SETTINGS = 64
+"""In one frame. There are about ten of them, and each may change every stream's window."""
 _HIGH_WATER_BYTES = 1 << 20
 
 
@@ -50,6 +52,12 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def is_mid_frame(self) -> bool:
         return bool(self._leftover or self._data_left or self._padding_left or self._block)
+
+    @property
+    def is_agreed(self) -> bool:
+        """A client that comes by TLS has asked for HTTP/2 there, as it must (RFC 9113, 3.2)."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls is None or tls.selected_alpn_protocol() == "h2"
 
     # Called by the event loop
 
@@ -117,8 +125,10 @@ class Wire(asyncio.BufferedProtocol):
         while True:
             if self._data_left or self._padding_left:
                 i = self._go_on_with_data(i, end)
-            if end - i < frames.HEAD_BYTES or connection.departure.is_leaving:
+            if end - i < frames.HEAD_BYTES:
                 return i
+            if connection.departure.is_leaving:
+                return end  # nothing that it says matters any more
             high, low, kind, flags, stream_id = frames.HEAD.unpack_from(buffer, i)
             size = high << 8 | low
             stream_id &= frames.MAX_STREAM_ID
@@ -128,8 +138,11 @@ class Wire(asyncio.BufferedProtocol):
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
             start = i + frames.HEAD_BYTES
             if kind == frames.DATA:
-                if flags & frames.PADDED and end == start:
-                    return i  # the length of the padding has not come
+                if flags & frames.PADDED:
+                    if size == 0:
+                        raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "padded DATA without a padding length")
+                    if end == start:
+                        return i  # the length of the padding has not come
                 i = self._begin_data(flags, stream_id, start, size)
                 if self._data_left <= end - i and not self._padding_left:  # as nearly always, the frame is complete
                     stop = i + self._data_left
@@ -258,6 +271,7 @@ class Wire(asyncio.BufferedProtocol):
         elif kind == frames.PING:
             if len(payload) != 8:
                 raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a PING without its 8 bytes")
+            connection.on_idle_frame()
             (connection.on_pong if flags & frames.ACK else connection.on_ping)(payload)
         elif kind == frames.PRIORITY:
             connection.on_idle_frame()
@@ -267,18 +281,24 @@ class Wire(asyncio.BufferedProtocol):
             self._on_continuation(flags, payload)
         elif kind == frames.PUSH_PROMISE:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
-        elif len(payload) < 8:  # GOAWAY: it will close when it has its answers
-            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY too short")
+        else:  # GOAWAY: it will close when it has its answers
+            connection.on_idle_frame()
+            if len(payload) < 8:
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a GOAWAY too short")
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
         if not flags & frames.ACK:
-            self.connection.on_settings(list(frames.read_settings(payload)))
+            settings = list(frames.read_settings(payload))
+            if len(settings) > _MAX_SETTINGS:
+                raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, f"{len(settings)} settings in one frame")
+            self.connection.on_settings(settings)
         elif payload:
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that acknowledge and say something")
         else:
             self._check_greeted()
+            self.connection.on_idle_frame()
 
 
 class _Block:

@@ -12,6 +12,7 @@ import pytest
 from pyserving.transports.admission import Admission
 from pyserving.transports.http2 import Limits
 from pyserving.transports.http2.errors import ErrorCode
+from tests.clock import Clock
 from tests.transports.http2.peer import (
     ACK,
     CONTINUATION,
@@ -90,6 +91,35 @@ async def test_a_rapid_reset_leaves_nothing_behind(service):
         client.send(request(1001))
         await client.answer(1001)
     assert (admission.calls, admission.bytes, admission.held) == (0, 0, 0)
+
+
+async def test_calls_given_up_at_their_deadline_are_no_attack(service):
+    due = ("grpc-timeout", "40m")  # within the margin of a clock that began earlier
+    async with serving(service, limits=STRICT) as server, connected(server) as client:
+        for n in range(1, 401, 2):
+            client.send(request(n, b"", "/t.T/Hold", due) + frame(RST_STREAM, 0, n, integer(8)))
+        client.send(request(401))
+        assert (await client.answer(401)).status == ("0", "")
+
+
+async def test_calls_given_up_after_some_waiting_are_no_attack(service):
+    numbers = range(1, 401, 2)
+    async with serving(service, limits=STRICT) as server, connected(server) as client:
+        client.send(b"".join(request(n, b"", "/t.T/Hold") for n in numbers) + request(401))
+        await client.answer(401)
+        Clock(asyncio.get_running_loop()).advance(2.0)
+        client.send(b"".join(frame(RST_STREAM, 0, n, integer(8)) for n in numbers) + request(403))
+        assert (await client.answer(403)).status == ("0", "")
+
+
+async def test_resets_that_cross_their_answers_are_no_attack(service):
+    async with serving(service, limits=STRICT) as server, connected(server) as client:
+        for n in range(1, 401, 2):
+            client.send(request(n))
+            await client.answer(n)
+            client.send(frame(RST_STREAM, 0, n, integer(8)))
+        client.send(request(401))
+        assert (await client.answer(401)).status == ("0", "")
 
 
 async def test_streams_over_the_limit_are_refused_so_that_they_may_be_sent_again(service):

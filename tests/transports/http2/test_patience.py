@@ -75,6 +75,13 @@ def test_who_was_told_of_an_error_has_a_moment_to_read_it():
     assert watched.at(7) is Verdict.ABORT
 
 
+def test_who_was_told_of_an_error_is_asked_nothing_more():
+    watched = Watched(replace(LIMITS, keepalive_time=1, max_connection_age=1))
+    watched.patience.leaving_since = 5
+    assert watched.at(6.5) is Verdict.PATIENT
+    assert watched.at(6.9, taken=1) is Verdict.PATIENT
+
+
 def test_an_old_connection_retires_and_is_cut_off_after_its_grace():
     watched = Watched(replace(LIMITS, max_connection_age=100, max_connection_age_grace=30))
     assert watched.at(89, has_streams=True) is Verdict.PATIENT

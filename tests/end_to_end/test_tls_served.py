@@ -1,0 +1,94 @@
+"""A real server with `--ssl_config_file`, asked by gRPC's own client and by curl; and starts that must not succeed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import grpc
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+
+from pyserving import protos
+from tests import models
+from tests.end_to_end.server_process import ServerProcess, free_port
+
+pytestmark = pytest.mark.slow
+
+
+def ssl_config(path, certificate, authority=None):
+    config = protos.SSLConfig(server_key=str(certificate.key_path), server_cert=str(certificate.path))
+    if authority is not None:
+        config.client_verify, config.custom_ca = True, authority.pem.decode()
+    path.write_text(text_format.MessageToString(config))
+    return f"--ssl_config_file={path}"
+
+
+def status(server, authority, certificate=None):
+    keys = (certificate.key, certificate.pem) if certificate is not None else ()
+    credentials = grpc.ssl_channel_credentials(authority.pem, *keys)
+    options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "m"
+    with grpc.secure_channel(server.address, credentials, options) as channel:
+        return model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30)
+
+
+def curl(authority, url, *more):
+    if shutil.which("curl") is None:
+        pytest.skip("needs the curl command")
+    words = ["curl", "-sS", "--max-time", "30", "--cacert", authority.path, url, *more]
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def model(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    shutil.copytree(exported(models.half_plus_two), folder / "m" / "1")
+    return ("--model_name=m", f"--model_base_path={folder / 'm'}")
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "http2"])
+def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority, tmp_path, transport):
+    before, after, client = (authority.issue(f"{name}-{transport}") for name in ("before", "after", "client"))
+    flag = ssl_config(tmp_path / "ssl.config", before, authority)
+    port = free_port()
+    with ServerProcess(*model, flag, f"--grpc_transport={transport}", f"--rest_api_port={port}") as server:
+        url = f"https://localhost:{port}/monitoring/prometheus/metrics"
+        keys = ("--cert", client.path, "--key", client.key_path)
+        assert status(server, authority, client).model_version_status[0].version == 1
+        assert "request_count" in curl(authority, url, *keys).stdout
+        assert curl(authority, url).returncode != 0
+        with pytest.raises(grpc.RpcError) as refusal:
+            status(server, authority)
+        assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+
+        ssl_config(tmp_path / "ssl.config", after, authority)
+        server.wait_for("New connections are secured with the new certificates")
+        assert f"CN={after.name}" in curl(authority, url, *keys, "-v").stderr.replace(" ", "")
+        assert 'certificate_reloads_total{status="success"} 1' in curl(authority, url, *keys).stdout
+        assert status(server, authority, client).model_version_status[0].version == 1
+        server.terminate()
+        assert server.wait() == 0
+
+
+def test_the_http_port_can_be_left_plain(model, authority, tmp_path):
+    flag = ssl_config(tmp_path / "ssl.config", authority.issue("plain"))
+    port = free_port()
+    with ServerProcess(*model, flag, "--norest_api_ssl", f"--rest_api_port={port}") as server:
+        assert curl(authority, f"http://localhost:{port}/healthz").returncode == 0
+        assert status(server, authority).model_version_status[0].version == 1
+
+
+def test_a_key_that_does_not_belong_ends_the_start(model, authority, tmp_path):
+    one, other = authority.issue("one"), authority.issue("another")
+    config = protos.SSLConfig(server_key=str(one.key_path), server_cert=str(other.path))
+    (tmp_path / "ssl.config").write_text(text_format.MessageToString(config))
+    with ServerProcess(*model, f"--ssl_config_file={tmp_path}/ssl.config", wait_for=None) as server:
+        assert server.wait() == 255
+        line = server.wait_for("Failed to start server")
+        assert line == (
+            "Failed to start server. Error: INVALID_ARGUMENT: Failed to BuildAndStart gRPC server: "
+            f"{one.key_path}: the key does not belong to the first certificate of {other.path}"
+        )
