@@ -1,5 +1,5 @@
 """`python -m pyserving`."""
 
-from pyserving.main import main
+from pyserving.commands import main
 
 main()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pyserving.messages import Buffer
 from pyserving.protos import ModelServerConfig
 from pyserving.signature import SignatureDef
 from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableState
@@ -80,4 +81,22 @@ class Core(InferenceCore, Protocol):
 
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         """Make `config` the wish and wait until every model new by name is AVAILABLE or has failed."""
+        ...
+
+
+class RequestObserver(Protocol):
+    """Hears of answered requests of some models: RequestLogs, or a fake of it."""
+
+    def observes(self, model_name: str) -> bool:
+        """Whether it wants to hear of this model, as long as no other config comes."""
+        ...
+
+    def picks(self, model_name: str) -> bool:
+        """Whether it wants to hear of the request at hand: one for each request, since it may draw lots."""
+        ...
+
+    def answered(
+        self, api: str, servable_id: ServableId, signature_name: str, request: Buffer, response: bytes
+    ) -> None:
+        """The bytes that PredictionService's method `api` took and gave, and the version that answered."""
         ...

@@ -231,6 +231,7 @@ class Metrics:
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
         self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+        self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
         self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
@@ -293,7 +294,7 @@ class Metrics:
 class RequestCells:
     """The cells that requests for one signature are counted in, for those who count many without waiting."""
 
-    __slots__ = ("_counts", "_durations", "_labels", "_latencies", "_metrics", "_runtimes")
+    __slots__ = ("_counts", "_durations", "_latencies", "_metrics", "_name", "_runtimes")
 
     def __init__(
         self,
@@ -309,7 +310,7 @@ class RequestCells:
         where that is another word."""
         name = labels[0]
         self._metrics = metrics
-        self._labels = labels
+        self._name = name
         self._counts = metrics.request_count.labels(name, "OK")
         self._latencies = metrics.request_latency.labels(name, api, entrypoint)
         self._runtimes = metrics.runtime_latency.labels(name, runtime_api or api, runtime)
@@ -323,8 +324,8 @@ class RequestCells:
 
     def failed(self, micros: int, error: Exception) -> None:
         status = _status_name(error)
-        self._metrics.request_count.labels(self._labels[0], status).increment()
-        self._metrics.request_duration.labels(*self._labels, status).add(micros)
+        self._metrics.request_count.labels(self._name, status).increment()
+        self._metrics.request_duration.labels("", "", "", status).add(micros)  # as a Request counts what has no answer
 
 
 class RunCount:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Collection
 
 from pyserving import protos
-from pyserving.errors import FailedPrecondition, InvalidArgument
+from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound
 
 _log = logging.getLogger(__name__)
 
 TENSORFLOW_PLATFORM = "tensorflow"
+PYTHON_PLATFORM = "python"
 
 
 def validate_model_server_config(
@@ -22,7 +23,7 @@ def validate_model_server_config(
     """The models that `config` lists, when it may follow `previous`; none for an empty config.
 
     Raises what ServerCore::ReloadConfig answers, in its order: the step from one config to the other, names, base
-    paths, platforms that change, platforms that nobody knows.
+    paths, platforms that change, platforms that nobody knows; and what a logging_config must not be.
     """
     kind = config.WhichOneof("config")
     previous_kind = previous.WhichOneof("config") if previous is not None else None
@@ -42,7 +43,11 @@ def validate_model_server_config(
         _validate_unchanged_platforms(models, previous.model_config_list.config)
     for model in models:
         if (platform := platform_of(model)) not in platforms:
-            raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}")
+            hint = " without --allow_python_models" if platform == PYTHON_PLATFORM else ""
+            raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}{hint}")
+    for model in models:
+        if model.HasField("logging_config"):
+            _validate_logging(model.name, model.logging_config)
     return models
 
 
@@ -60,6 +65,24 @@ def _validate_base_paths(models: Collection[protos.ModelConfig]) -> None:
             raise InvalidArgument(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )
+
+
+_LOG_COLLECTORS = ("", "tfrecord")
+
+
+def _validate_logging(name: str, config: protos.LoggingConfig) -> None:
+    """An unknown collector as log_collector.cc has it; the rest are things that would log nothing, or to nowhere."""
+    collector, sampling = config.log_collector_config, config.sampling_config
+    if collector.type not in _LOG_COLLECTORS:
+        raise NotFound(f"Cannot find LogCollector::Factory for type: {collector.type}")
+    if not collector.filename_prefix.startswith("/"):
+        raise InvalidArgument(
+            f"Expected the logging_config of model {name} to have an absolute path; "
+            f"got filename_prefix={collector.filename_prefix}"
+        )
+    for rate in [sampling.sampling_rate, *(task.sampling_rate for task in sampling.per_task_sampling_configs)]:
+        if not 0 <= rate <= 1:  # so written that nan is refused, too
+            raise InvalidArgument(f"The sampling_rate of model {name} must be from 0 to 1; was {rate:g}")
 
 
 def is_absolute(path: str) -> bool:

@@ -14,7 +14,9 @@ from pyserving import config, options, protos
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
-from pyserving.executors.executor import Executor, open_executor
+from pyserving.executors import custom_ops
+from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
+from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.model_service import ModelService
@@ -30,10 +32,12 @@ from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
 from pyserving.metrics import Metrics, RunCount
-from pyserving.model_config import TENSORFLOW_PLATFORM
+from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
+from pyserving.request_log.log_files import Bounds
+from pyserving.request_log.request_logs import RequestLogs
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
@@ -124,17 +128,21 @@ class ModelServer:
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
+            platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
         )
+        request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
+        core.config_applied.append(request_logs.apply)
         self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
         if self._has_http():
             self._http = await enter(self._http_server(core))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
+        await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
         if _grpc_addresses(settings):
-            self._grpc = await enter(self._grpc_server(core, running))
+            self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -170,6 +178,13 @@ class ModelServer:
             closing.result()
         else:
             _log.warning("Leaving while a model is still at work: its last run or load did not end in time")
+
+    async def _bring_in_ops(self, loading: Workers) -> None:
+        """Before any model is loaded. What cannot be had ends the start: no model that needs it could be served."""
+        libraries = options.listed(self._settings.custom_op_libraries)
+        modules = options.listed(self._settings.import_modules)
+        if libraries or modules:
+            await loading.submit(custom_ops.bring_in, libraries, modules)
 
     # Waiting for models.
 
@@ -223,6 +238,7 @@ class ModelServer:
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
+            prefer_tflite_model=settings.prefer_tflite_model,
         )
         return SourceRouter(
             manager.set_aspired_versions,
@@ -261,14 +277,26 @@ class ModelServer:
         return tls
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
-        return ServableLoader(version, self._open_executor, partial(self._servable, running), self._warm_up())
+        assert self._core is not None, "versions are aspired of models that it was told of"
+        open_version = partial(self._open_executor, self._core.platform(version.id.name))
+        return ServableLoader(version, open_version, partial(self._servable, running), self._warm_up())
 
-    def _open_executor(self, path: str) -> Executor:
+    def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
+        settings = self._settings
+        if platform == PYTHON_PLATFORM:
+            return open_executor(platform, path)
+        if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
+            return open_executor(
+                "tflite",
+                path,
+                num_pools=settings.num_tflite_pools,
+                num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
+            )
         return open_executor(
-            TENSORFLOW_PLATFORM,
+            platform,
             path,
-            tags=options.saved_model_tags(self._settings),
+            tags=options.saved_model_tags(settings),
             session_config=self._session_config,
         )
 
@@ -298,7 +326,22 @@ class ModelServer:
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
-    def _grpc_server(self, core: ServerCore, running: Workers) -> GrpcioServer | Http2Server:
+    def _request_logs(self, writing: Workers) -> RequestLogs:
+        settings = self._settings
+        bounds = Bounds(
+            settings.request_log_max_file_bytes,
+            settings.request_log_max_file_seconds,
+            settings.request_log_max_total_bytes,
+        )
+        return RequestLogs(
+            writing,
+            self.metrics,
+            bounds,
+            saved_model_tags=options.saved_model_tags(settings),
+            max_queued_bytes=settings.request_log_max_queued_bytes,
+        )
+
+    def _grpc_server(self, core: ServerCore, running: Workers, request_logs: RequestLogs) -> GrpcioServer | Http2Server:
         settings = self._settings
         prediction = PredictionService(
             core,
@@ -307,6 +350,7 @@ class ModelServer:
             enable_serialization_as_tensor_content=settings.enable_serialization_as_tensor_content,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
             offload=running.submit,
+            observer=request_logs,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
         streams: dict[str, StreamMethod] = {}

@@ -187,16 +187,16 @@ class Options:
     )
 
     # TensorFlow Lite
-    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one", _NOT_YET)
+    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one")
     num_tflite_pools: int = _int32(
         schedulable_cpus,
-        "Pools of TensorFlow Lite interpreters",
-        _NOT_APPLICABLE,
-        reason="goes with --prefer_tflite_model",
+        "TensorFlow Lite interpreters of a model: requests that it runs at a time, on one thread each",
         default_in_words="schedulable CPUs",
     )
     num_tflite_interpreters_per_pool: int = _int32(
-        1, "TensorFlow Lite interpreters in a pool", _NOT_APPLICABLE, reason="goes with --prefer_tflite_model"
+        1,
+        "More than 1: requests of many rows to a TensorFlow Lite model of one input are divided among its "
+        "interpreters, in pieces of 500 rows divided by this number",
     )
 
     # Watching the server
@@ -231,6 +231,32 @@ class Options:
     )
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
+    )
+    custom_op_libraries: str = _string(
+        "", "Shared libraries with TensorFlow ops, with commas in between, to load before any model", ours=True
+    )
+    import_modules: str = _string(
+        "",
+        "Python modules, with commas in between, to import before any model: those that register ops, say",
+        ours=True,
+    )
+    allow_python_models: bool = _bool(
+        False,
+        "Serve models of the platform `python`. Their model.py is run with the server's own rights, so whoever can "
+        "write to a model's folder can then run code here",
+        ours=True,
+    )
+    request_log_max_file_bytes: int = _int64(
+        256 << 20, "The most bytes of a file that a logging_config has written; then comes the next", ours=True
+    )
+    request_log_max_file_seconds: float = _float(
+        3600.0, "Seconds after which such a file is finished, full or not", ours=True
+    )
+    request_log_max_total_bytes: int = _int64(
+        4 << 30, "The most bytes of all files of a filename_prefix; beyond them the oldest are removed", ours=True
+    )
+    request_log_max_queued_bytes: int = _int64(
+        64 << 20, "The most bytes of requests that wait to be logged; what comes then is dropped and counted", ours=True
     )
     max_expanded_tensor_bytes: int = _int64(
         1 << 30, "The most bytes one tensor of a request may take in memory", ours=True
@@ -460,6 +486,8 @@ def _validate_ours(options: Options) -> None:
         value = getattr(options, name)
         if not value >= least:  # so written that nan is refused, too
             raise InvalidArgument(f"--{name} must be {least} or more; was {value}")
+    if options.request_log_max_total_bytes < options.request_log_max_file_bytes:
+        raise InvalidArgument("--request_log_max_total_bytes must not be less than --request_log_max_file_bytes")
     for name in ("port", "rest_api_port"):
         if (value := getattr(options, name)) > _LAST_PORT:
             raise InvalidArgument(f"--{name} must be {_LAST_PORT} or less; was {value}")
@@ -485,6 +513,9 @@ _LEAST: Mapping[str, int] = {
     "grpc_max_threads": 1,
     "shutdown_grace_seconds": 0,
     "incomplete_version_timeout_seconds": 0,
+    "request_log_max_file_bytes": 1,
+    "request_log_max_file_seconds": 1,
+    "request_log_max_queued_bytes": 0,
     "max_expanded_tensor_bytes": 1,
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,
@@ -548,6 +579,11 @@ def _channel_argument(item: str) -> tuple[str, int | str]:
 def saved_model_tags(options: Options) -> frozenset[str]:
     """The tag set that a MetaGraph must have, no less and no more; `{"serve"}` for an empty flag."""
     return frozenset((options.saved_model_tags or "serve").split(","))
+
+
+def listed(value: str) -> list[str]:
+    """The items of a flag that holds a list with commas in between."""
+    return [item for item in value.split(",") if item]
 
 
 _BYTES_PER_CALL = 64 << 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -25,7 +25,7 @@ from pyserving.lifecycle.handle import ServableHandle
 from pyserving.lifecycle.labels import VersionLabels
 from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
-from pyserving.model_config import validate_model_server_config
+from pyserving.model_config import TENSORFLOW_PLATFORM, platform_of, validate_model_server_config
 from pyserving.outcome import Fate, Outcome, failure_text, outcome_of
 from pyserving.protos import ModelConfig, ModelServerConfig
 from pyserving.signature import SignatureDef
@@ -61,10 +61,13 @@ class ServerCore:
         source: Source,
         *,
         allow_version_labels_for_unavailable_models: bool = False,
+        platforms: Collection[str] = (TENSORFLOW_PLATFORM,),
     ) -> None:
+        """`platforms` are those that models may have."""
         self._manager = manager
         self._monitor = monitor
         self._source = source
+        self._platforms = platforms
         self._config: ModelServerConfig | None = None
         self._models: Mapping[str, ModelConfig] = {}
         self._labels = VersionLabels(
@@ -74,6 +77,8 @@ class ServerCore:
         """Another number whenever a spec may mean another version than it did."""
         manager.serving_map_changed.append(self._labels.apply)
         manager.serving_map_changed.append(self._begin_generation)
+        self.config_applied: list[Callable[[Mapping[str, ModelConfig]], None]] = []
+        """Each is called with the models by name when there is a new list of them."""
 
     # Requests.
 
@@ -175,13 +180,17 @@ class ServerCore:
         """The wish: the last config that was not refused. Another object each time."""
         return self._config
 
+    def platform(self, name: str) -> str:
+        """Of a model that is configured."""
+        return platform_of(self._models[name])
+
     def outcomes(self) -> list[Outcome]:
         """How each configured model stands. Means something once the source has scanned."""
         return [self._outcome(name) for name in self._models]
 
     def apply_config(self, config: ModelServerConfig) -> None:
         """Make `config` the wish, without waiting. A config that is refused changes nothing."""
-        models = validate_model_server_config(config, self._config)
+        models = validate_model_server_config(config, self._config, self._platforms)
         if config.WhichOneof("config") is None:
             return
         for model in models:
@@ -190,6 +199,8 @@ class ServerCore:
         self._config = config
         self._models = {model.name: model for model in models}
         self._begin_generation()
+        for applied in self.config_applied:
+            applied(self._models)
         self._labels.wish({model.name: dict(model.version_labels) for model in models})
         self._source.update_config([monitored_servable(model) for model in models])
 

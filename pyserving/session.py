@@ -150,7 +150,7 @@ class DirectSession:
         choice = plan.choice(arrays)
         if choice.on_loop is not None and self._loop_time is not None:
             if not self._loop_time.is_left:
-                await _by(deadline, self._loop_time.turn())
+                await _by(deadline, self._loop_time.turn(choice.micros_on_loop))
             if (way := choice.on_loop) is not None:  # still
                 return self._run_on_loop(choice, way, arrays, self._loop_time)
         run = _Run(choice, arrays, self._observe)
@@ -174,7 +174,7 @@ class DirectSession:
         return self._run_on_loop(choice, way, arrays, loop_time)
 
     def _run_on_loop(self, choice: Choice, way: Way, arrays: Sequence[np.ndarray], loop_time: LoopTime) -> RunResult:
-        began = perf_counter()
+        began = loop_time.begin()
         try:
             outputs = way.run(*arrays)
         finally:

@@ -32,6 +32,8 @@ class FakeExecutor:
         self.signature_def_map = b"a map"
         self.gate = threading.Event()
         self.gate.set()
+        self.is_bounded = False
+        """Of plans made from now on: their runs are for the event loop, if they are short."""
         self.runs = 0
         self.is_closed = False
 
@@ -46,7 +48,7 @@ class FakeExecutor:
             results = {"double:0": arrays[0] * 2, "sum:0": np.sum(np.broadcast_arrays(*arrays), axis=0)}
             return [results[name] for name in fetches]
 
-        return Plan(feeds, fetches, (DataType.DT_FLOAT,) * len(feeds), (Way("caller", run),))
+        return Plan(feeds, fetches, (DataType.DT_FLOAT,) * len(feeds), (Way("caller", run),), self.is_bounded)
 
     def close(self) -> None:
         self.is_closed = True

@@ -258,6 +258,43 @@ def test_further_platforms_can_be_known():
     assert len(validate_model_server_config(config, platforms={"tensorflow", "python"})) == 1
 
 
+def logging_config(prefix="/logs/m", rate=0.5, **more):
+    return {
+        "log_collector_config": {"filename_prefix": prefix, **more},
+        "sampling_config": {"sampling_rate": rate},
+    }
+
+
+@pytest.mark.parametrize("type_", ["", "tfrecord"])
+def test_requests_may_be_logged_to_files(type_):
+    config = models({"logging_config": logging_config(type=type_)})
+
+    assert len(validate_model_server_config(config)) == 1
+
+
+@pytest.mark.parametrize(
+    ("wish", "status"),
+    [
+        (logging_config(type="kafka"), "NOT_FOUND: Cannot find LogCollector::Factory for type: kafka"),
+        (
+            logging_config(prefix="logs/m"),
+            "INVALID_ARGUMENT: Expected the logging_config of model a to have an absolute path; "
+            "got filename_prefix=logs/m",
+        ),
+        (logging_config(rate=1.5), "INVALID_ARGUMENT: The sampling_rate of model a must be from 0 to 1; was 1.5"),
+        (
+            {
+                "log_collector_config": {"filename_prefix": "/m"},
+                "sampling_config": {"per_task_sampling_configs": [{"sampling_rate": float("nan")}]},
+            },
+            "INVALID_ARGUMENT: The sampling_rate of model a must be from 0 to 1; was nan",
+        ),
+    ],
+)
+def test_logging_that_cannot_be_done_is_refused(wish, status):
+    assert refusal(models({"name": "a", "logging_config": wish})).status == status
+
+
 # Where metrics are
 
 

@@ -16,10 +16,21 @@ PACKAGE = Path(__file__).parents[1] / "pyserving"
 FLOORS: list[list[str]] = [
     ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine"],
     ["lifecycle", "batching", "codec", "core", "inference", "outcome", "model_config"],
-    ["sources", "executors", "session", "servable", "warmup", "loader"],
+    ["sources", "executors", "session", "servable", "warmup", "loader", "request_log"],
     ["server_core"],
-    ["frontends", "transports"],
-    ["options", "config", "model_config_file", "ssl_config_file", "logs", "model_server", "asgi", "main", "__main__"],
+    ["frontends", "transports", "client"],
+    [
+        "options",
+        "config",
+        "model_config_file",
+        "ssl_config_file",
+        "logs",
+        "model_server",
+        "asgi",
+        "main",
+        "commands",
+        "__main__",
+    ],
 ]
 """The units, modules and packages, of each floor. A unit's own files may always import one another."""
 
@@ -30,8 +41,9 @@ MAY_IMPORT_ONLY = {
     "inference": {*FLOORS[0], "codec", "core"},  # handed a core
     "frontends": {*FLOORS[0], "codec", "core", "inference"},  # handed a core
     "transports": {"messages", "errors"},  # carry bytes
+    "client": {"errors", "protos", "signature", "types", "codec"},  # quick to import, in processes that are no server
 }
-FRAMEWORKS = {"tensorflow", "keras", "tensorflow_text", "ydf_tf"}
+FRAMEWORKS = {"tensorflow", "ai_edge_litert", "keras", "tensorflow_text", "ydf_tf"}
 MAY_IMPORT_FRAMEWORKS = FLOORS[2]
 
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyserving.errors import NotFound
-from pyserving.metrics import MAX_CELLS, OTHER, Counter, Family, Gauge, Histogram, Metrics, exponential, page
+from pyserving.metrics import (
+    MAX_CELLS,
+    OTHER,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    Metrics,
+    RequestCells,
+    RunCount,
+    exponential,
+    page,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 DOCUMENTATION = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -246,3 +259,38 @@ def test_names_that_clients_make_up_do_not_grow_the_page():
     assert metrics.request_count.labels("made up 5", "NOT_FOUND").value == 1
     assert metrics.request_count.labels("(other)", "NOT_FOUND").value == 901
     assert len(page([metrics.request_count])) < 20_000
+
+
+def families(metrics: Metrics) -> str:
+    return "".join(line for line in metrics.exposition().decode().splitlines(keepends=True) if line[0] == ":")
+
+
+@pytest.mark.parametrize("error", [None, NotFound("no"), RuntimeError("a bug"), asyncio.CancelledError()])
+def test_cells_count_a_request_as_a_request_does(error: BaseException | None) -> None:
+    one, other = Metrics(clock=lambda: 0), Metrics(clock=lambda: 0)
+    for metrics in (one, other):
+        metrics.know_model("m")
+    cells = RequestCells(one, "Predict", "GRPC", "TF1", ("m", "7", "s"))
+    cells.answered(0, 12.0)
+    with other.request("m", "Predict", "GRPC") as request:
+        other.runtime_latency.labels("m", "Predict", "TF1").add(12.0)
+        request.version, request.signature_name = "7", "s"
+    if error is not None:
+        cells.failed(0, error)  # type: ignore[arg-type]
+        with suppress(type(error)), other.request("m", "Predict", "GRPC"):
+            raise error
+    assert families(one) == families(other)
+
+
+def test_runs_are_counted_by_the_way_they_went() -> None:
+    metrics = Metrics()
+    count = RunCount(metrics, "m", "7")
+    assert ":pyserving:runs_total{" not in families(metrics)
+    for way in ("pool", "loop", "loop"):
+        count(10.4, way)
+    page = families(metrics)
+    assert ':pyserving:runs_total{model="m",version="7",way="loop"} 2\n' in page
+    assert ':pyserving:runs_total{model="m",version="7",way="pool"} 1\n' in page
+    assert ":tensorflow:core:direct_session_runs{} 3\n" in page
+    assert ":tensorflow:core:graph_runs{} 3\n" in page
+    assert ":tensorflow:core:graph_run_time_usecs{} 30\n" in page

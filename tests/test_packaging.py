@@ -60,12 +60,18 @@ def test_both_commands_start_the_server(wheel: ZipFile) -> None:
     entry_points = ConfigParser(delimiters="=")
     entry_points.read_string(described(wheel, "entry_points.txt"))
     commands = dict(entry_points["console_scripts"])
-    assert commands == {"pyserving": "pyserving.main:main", "tensorflow_model_server": "pyserving.main:main"}
+    assert commands == {"pyserving": "pyserving.commands:main", "tensorflow_model_server": "pyserving.main:main"}
     assert "pyserving/main.py" in wheel.namelist()
 
 
 def test_extras_bring_what_their_names_say(metadata: Message) -> None:
-    extras = {"gpu": "tensorflow[and-cuda]", "text": "tensorflow-text", "forests": "ydf-tf", "demo": "scikit-learn"}
+    extras = {
+        "gpu": "tensorflow[and-cuda]",
+        "text": "tensorflow-text",
+        "forests": "ydf-tf",
+        "tflite": "ai-edge-litert",
+        "demo": "scikit-learn",
+    }
     required = metadata.get_all("Requires-Dist", [])
     for extra, distribution in extras.items():
         assert [line for line in required if line.startswith(distribution) and f'extra == "{extra}"' in line], extra

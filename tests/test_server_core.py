@@ -22,6 +22,7 @@ from pyserving.errors import (
 from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.retries import LoadRetries
+from pyserving.loop_time import LoopTime
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
@@ -62,8 +63,11 @@ class FakeSource:
 class Bench:
     """A core over a real manager, real workers and fake models."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, is_bounded: bool = False, **options: Any) -> None:
+        """`is_bounded`: whether runs are for the event loop, if they are short."""
         self._options = options
+        self._is_bounded = is_bounded
+        self._loop_time = LoopTime()
         self.monitor = ServableStateMonitor()
         self.broken: dict[ServableId, ServingError] = {}
         self.gates: dict[ServableId, Any] = {}
@@ -93,7 +97,9 @@ class Bench:
                 if aspired.id in bench.broken:
                     raise bench.broken[aspired.id]
                 executor = bench.executors[aspired.id] = FakeExecutor()
-                return Servable(aspired.id, executor, DirectSession(executor, bench._running))
+                executor.is_bounded = bench._is_bounded
+                session = DirectSession(executor, bench._running, loop_time=bench._loop_time)
+                return Servable(aspired.id, executor, session)
 
             def unload(self) -> None:
                 bench.executors[aspired.id].close()
@@ -350,3 +356,104 @@ async def test_sent_again_it_tries_a_failed_version_of_a_model_that_serves(bench
     await bench.core.reload_config(config("m"))
     await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [2])
     assert await bench.predict() == 2
+
+
+async def test_another_generation_begins_whenever_a_spec_may_mean_another_version(bench: Bench) -> None:
+    seen = [bench.core.generation]
+
+    def has_changed() -> bool:
+        seen.append(bench.core.generation)
+        return seen[-1] != seen[-2]
+
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m", labels={"stable": 1}))
+    assert has_changed()
+    await bench.predict()
+    assert not has_changed()
+    bench.source.storage = {"m": [1, 2]}
+    await bench.source.scanned(["m"])
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [1, 2])
+    assert has_changed()
+    bench.core.apply_config(config("m", labels={"stable": 2}))
+    assert has_changed()
+    bench.source.storage = {"m": [2]}
+    await bench.source.scanned(["m"])
+    assert bench.manager.available_versions("m") == [2]
+    assert has_changed()
+    bench.core.apply_config(config())
+    assert has_changed()
+
+
+async def test_a_generation_has_begun_when_a_state_is_told(bench: Bench) -> None:
+    generations: dict[tuple[int, ManagerState], int] = {}
+    bench.monitor.subscribe(
+        lambda state: generations.setdefault((state.id.version, state.manager_state), bench.core.generation)
+    )
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    bench.source.storage = {"m": [2]}
+    await bench.source.scanned(["m"])
+    await bench.monitor.wait_until(lambda: (1, ManagerState.END) in generations)
+    assert generations[1, ManagerState.LOADING] < generations[1, ManagerState.AVAILABLE]
+    assert generations[1, ManagerState.AVAILABLE] < generations[2, ManagerState.AVAILABLE]
+    assert generations[1, ManagerState.UNLOADING] < generations[1, ManagerState.END]
+
+
+async def test_a_refused_config_begins_no_generation(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    before = bench.core.generation
+    with pytest.raises(InvalidArgument):
+        bench.core.apply_config(config("a", "a"))
+    assert bench.core.generation == before
+
+
+async def test_what_is_prepared_answers_as_predict_does() -> None:
+    async with Bench(is_bounded=True) as bench:
+        bench.source.storage = {"m": [1]}
+        await bench.core.reload_config(config("m"))
+        prepared = bench.core.prepare(ModelSpec("m"), {"x": X}, ())
+        assert prepared is not None
+        assert prepared.run([X]) is None  # it is not known to be short yet
+        for _ in range(20):
+            prediction = await bench.core.predict(ModelSpec("m"), {"x": X})
+        run = prepared.run([X])
+        assert run is not None
+        outputs = dict(zip(prepared.output_aliases, run[0], strict=True))
+        assert {alias: array.tolist() for alias, array in outputs.items()} == {
+            alias: array.tolist() for alias, array in prediction.outputs.items()
+        }
+        assert (prepared.servable_id, prepared.signature_name) == (prediction.servable_id, prediction.signature_name)
+        assert prepared.input_aliases == ("x",)
+
+
+async def test_what_is_refused_is_refused_when_it_is_prepared(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    with pytest.raises(NotFound, match=r"Latest\(n\)"):
+        bench.core.prepare(ModelSpec("n"), {"x": X}, ())
+    with pytest.raises(FailedPrecondition, match="nothing"):
+        bench.core.prepare(ModelSpec("m", signature_name="nothing"), {"x": X}, ())
+    with pytest.raises(InvalidArgument, match="not found in request"):
+        bench.core.prepare(ModelSpec("m"), {"y": X}, ())
+    with pytest.raises(InvalidArgument, match="to be float but int64 is provided"):
+        bench.core.prepare(ModelSpec("m"), {"x": np.array([1])}, ())
+
+
+@pytest.mark.parametrize(("signature_name", "output_filter"), [("", ("y",)), ("two", ())])
+async def test_what_is_not_all_in_the_request_is_not_prepared(
+    bench: Bench, signature_name: str, output_filter: tuple[str, ...]
+) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    assert bench.core.prepare(ModelSpec("m", signature_name=signature_name), {"x": X}, output_filter) is None
+
+
+async def test_whoever_follows_the_config_hears_of_each_list_that_is_accepted(bench: Bench) -> None:
+    heard: list[list[str]] = []
+    bench.core.config_applied.append(lambda models: heard.append([*models]))
+    bench.core.apply_config(config("m", "n"))
+    with pytest.raises(InvalidArgument):
+        bench.core.apply_config(config("n", "n"))
+    bench.core.apply_config(config("n"))
+    assert heard == [["m", "n"], ["n"]]

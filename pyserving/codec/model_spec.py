@@ -38,3 +38,12 @@ def encode_into(proto: protos.ModelSpec, servable_id: ServableId, signature_name
     proto.version.value = servable_id.version
     if signature_name:
         proto.signature_name = signature_name
+
+
+def put(spec: ModelSpec, proto: protos.ModelSpec) -> None:
+    """What a caller writes, into an empty proto."""
+    proto.name, proto.signature_name = spec.name, spec.signature_name
+    if spec.version is not None:
+        proto.version.value = spec.version
+    elif spec.version_label is not None:
+        proto.version_label = spec.version_label

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyserving.errors import InvalidArgument
 from pyserving.executors.executor import CALLER, Plan, Way
-from pyserving.executors.loop_licence import SHORT_MICROS_IN_THREAD, LoopLicence
+from pyserving.executors.loop_licence import SHORT_MICROS, SHORT_MICROS_IN_THREAD, LoopLicence
 from pyserving.signature import data_type_of
 
 LOOP = "loop"
@@ -42,6 +42,8 @@ class Choice:
         self._licence = LoopLicence(is_possible=is_bounded and caller is not None)
         self.on_loop: Way | None = None
         """The way to go in the event loop's own thread, while runs are short enough for that."""
+        self.micros_on_loop = SHORT_MICROS
+        """What the next run on the loop will take, to judge by the last."""
         self._kept = ways[0]
         self._in_trial = len(ways) > 1
         self._runs = 0
@@ -80,6 +82,7 @@ class Choice:
 
     def record_on_loop(self, micros: float, cpu_micros: float) -> None:
         """A run on the loop is over, well or not."""
+        self.micros_on_loop = micros
         self._licence.ran_on_loop(micros, cpu_micros)
         if not self._licence.is_held:
             self.on_loop = None

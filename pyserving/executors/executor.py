@@ -15,11 +15,14 @@ import numpy as np
 from pyserving.signature import DataType, SignatureDef
 
 _log = logging.getLogger(__name__)
+TFLITE_MODEL_FILE = "model.tflite"
 _SLOW_IMPORT_SECONDS = 0.1
 """Less is an import that somebody else has made already."""
 
 PLATFORMS = {
     "tensorflow": "pyserving.executors.tf_session:open_saved_model",
+    "python": "pyserving.executors.python_model:open_python_model",
+    "tflite": "pyserving.executors.tflite:open_tflite",
 }
 """Import strings, so that a framework is imported by the first load and not before."""
 

@@ -12,11 +12,16 @@ MAX_NODES = 2000
 """A graph of more is no candidate for runs that are over at once, and reading it takes time from others."""
 
 _LOOPS = r"_?(?:Stateless)?While|For|(?:Ref)?(?:Enter|NextIteration)"
-_WAITING = r"Batch(?:Function)?|Unbatch|(?:Read|Write)File|RemoteCall"
-_FAMILIES = r"Queue|Barrier|Stage|PyFunc|Iterator|Dataset|Accumulator|Mutex|Reader|Rpc|Collective|Send|Recv|HostCompute"
+_WAITING = r"Batch(?:Function)?|Unbatch|(?:Read|Write)File|RemoteCall|(?:Ordered)?MapPeek"
+_FAMILIES = (
+    r"Queue|Barrier|[Ss]tage|PyFunc|Iterator|Dataset|Accumulator|Mutex|Reader|Rpc|Collective|Send|Recv|HostCompute"
+)
 _ENDLESS = re.compile(rf"{_LOOPS}|{_WAITING}|.*(?:{_FAMILIES}).*")
 """Loops, whose end a request may put off for ever, and ops that wait for other runs, Python, files or the network."""
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case", "StatelessCase"})
+_CALLS = re.compile(
+    r"(?:Stateful|TPU)?PartitionedCall|_?(?:Stateless)?If|(?:Stateless)?Case|MapDefun|SymbolicGradient|XlaLaunch"
+)
+"""Ops that run functions named in their attributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class GraphOps:
     def are_bounded(self, feeds: Collection[str], fetches: Collection[str]) -> bool:
         """Whether each run from `feeds` to `fetches`, tensors of the graph, ends by itself."""
         ops = set(self._between(feeds, fetches))
-        if not ops.isdisjoint(_CALLS) or not ops.isdisjoint(self.functions):
+        if not ops.isdisjoint(self.functions) or any(_CALLS.fullmatch(op) for op in ops):
             ops.update(self.function_ops)
         return not any(_ENDLESS.fullmatch(op) for op in ops)
 

@@ -12,15 +12,15 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from pyserving import protos
-from pyserving.codec import tensor_proto
+from pyserving.codec import signature_def
+from pyserving.codec.signature_def import REFERENCE
+from pyserving.codec.signature_def import data_type as data_type  # so that users find it here
 from pyserving.errors import DataLoss, FailedPrecondition, NotFound, Unimplemented
-from pyserving.signature import DataType, SignatureDef, TensorInfo
+from pyserving.signature import SignatureDef
 
 INIT_OP_SIGNATURE = "__saved_model_init_op"
 INIT_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 ASSETS_COLLECTION = "saved_model_assets"
-_REFERENCE = 100
-"""types.proto: a reference type is its plain type plus a hundred."""
 
 
 def read_meta_graph(path: str, tags: Collection[str]) -> Any:
@@ -143,43 +143,12 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 def signature_defs(meta_graph: Any) -> dict[str, SignatureDef]:
     """Every signature by its name, `__saved_model_init_op` among them."""
-    return {name: _signature_def(proto) for name, proto in meta_graph.signature_def.items()}
-
-
-def _signature_def(proto: Any) -> SignatureDef:
-    return SignatureDef(
-        inputs={alias: _tensor_info(info) for alias, info in proto.inputs.items()},
-        outputs={alias: _tensor_info(info) for alias, info in proto.outputs.items()},
-        method_name=proto.method_name,
-        defaults={alias: _array(tensor) for alias, tensor in proto.defaults.items()},
-        debug_string=text_format.MessageToString(proto),
-    )
-
-
-def _tensor_info(proto: Any) -> TensorInfo:
-    shape = proto.tensor_shape
-    return TensorInfo(
-        name=proto.name,
-        dtype=data_type(proto.dtype),
-        shape=None if shape.unknown_rank else tuple(dim.size for dim in shape.dim),
-    )
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return tensor_proto.decode(protos.TensorProto.FromString(tensor.SerializeToString()))
-
-
-def data_type(value: int) -> DataType:
-    """The type behind an integer of types.proto, with the reference taken off; DT_INVALID for one we do not know."""
-    try:
-        return DataType(value % _REFERENCE)
-    except ValueError:
-        return DataType.DT_INVALID
+    return {name: signature_def.decode(proto) for name, proto in meta_graph.signature_def.items()}
 
 
 def is_reference(value: int) -> bool:
     """Whether an integer of types.proto stands for the reference of a variable."""
-    return value > _REFERENCE
+    return value > REFERENCE
 
 
 def signature_def_map(meta_graph: Any) -> bytes:

@@ -13,7 +13,7 @@ from pyserving.codec import model_spec, predict_response
 from pyserving.codec.message import parse
 from pyserving.codec.predict_wire import PredictDecoder
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
-from pyserving.core import Core
+from pyserving.core import Core, RequestObserver
 from pyserving.errors import InvalidArgument
 from pyserving.frontends.quick_predict import QuickPredict
 from pyserving.inference.classify import classify
@@ -21,7 +21,7 @@ from pyserving.inference.multi_inference import multi_inference
 from pyserving.inference.regress import regress
 from pyserving.messages import Buffer, CallContext, Method, QuickMethod
 from pyserving.metrics import Metrics
-from pyserving.types import Prediction
+from pyserving.types import Prediction, ServableId
 
 SERVICE = "tensorflow.serving.PredictionService"
 _SIGNATURE_DEF = "signature_def"
@@ -49,14 +49,16 @@ class PredictionService:
         enable_serialization_as_tensor_content: bool = False,
         enable_signature_method_name_check: bool = False,
         offload: Callable[[Callable[[], bytes]], Awaitable[bytes]] = _here,
+        observer: RequestObserver | None = None,
     ) -> None:
         """A request tensor that would take more than `max_expanded_tensor_bytes` is refused before memory is.
 
-        `offload` runs a function in a worker: the encoding of large answers.
+        `offload` runs a function in a worker: the encoding of large answers. `observer` hears of what was answered.
         """
         self._offload = offload
         self._core = core
         self._metrics = metrics
+        self._observer = observer
         self._as_content = enable_serialization_as_tensor_content
         self._check_method_name = enable_signature_method_name_check
         self._decoder = PredictDecoder(max_expanded_tensor_bytes)
@@ -65,6 +67,7 @@ class PredictionService:
             metrics,
             self._decoder,
             runtime=_RUNTIME,
+            max_answer_bytes=OFFLOAD_BYTES,
             as_content=enable_serialization_as_tensor_content,
         )
 
@@ -100,11 +103,16 @@ class PredictionService:
             self._observe_run(name, "Predict", prediction.runtime_micros)
             counted.version = str(prediction.servable_id.version)
             counted.signature_name = prediction.signature_name
-            if request.layout is not None:
-                self._quick_predict.learn(request)
-            return await self._encoded(prediction, call)
+            size = sum(array.nbytes for array in prediction.outputs.values())
+            answer = await self._encoded(prediction, size, call)
+        if self._observer is not None and self._observer.observes(name):
+            if self._observer.picks(name):
+                self._observer.answered("Predict", prediction.servable_id, prediction.signature_name, body, answer)
+        elif request.layout is not None:  # what is observed always comes this way
+            self._quick_predict.learn(request, size)
+        return answer
 
-    async def _encoded(self, prediction: Prediction, call: CallContext) -> bytes:
+    async def _encoded(self, prediction: Prediction, size: int, call: CallContext) -> bytes:
         encode = partial(
             predict_response.encode,
             prediction.servable_id,
@@ -112,7 +120,6 @@ class PredictionService:
             prediction.outputs,
             as_content=self._as_content,
         )
-        size = sum(array.nbytes for array in prediction.outputs.values())
         if size < OFFLOAD_BYTES:
             return encode()
         call.reserve(2 * size)  # the arrays, and the bytes made of them
@@ -138,7 +145,9 @@ class PredictionService:
             )
             counted.version = str(answer.response.model_spec.version.value)
             counted.signature_name = answer.response.model_spec.signature_name
-            return _serialized(answer.response)
+            response = _serialized(answer.response)
+        self._observe_answer(api, answer.response.model_spec, body, response)
+        return response
 
     async def multi_inference(self, body: Buffer, call: CallContext) -> bytes:
         request = parse(protos.SerializedMultiInferenceRequest, body)
@@ -155,7 +164,10 @@ class PredictionService:
             deadline=call.deadline,
             on_examples=count_examples,
         )
-        return _serialized(answer.response)
+        response = _serialized(answer.response)
+        if answer.response.results:
+            self._observe_answer("MultiInference", answer.response.results[0].model_spec, body, response)
+        return response
 
     async def get_model_metadata(self, body: Buffer, call: CallContext) -> bytes:
         request = parse(protos.GetModelMetadataRequest, body)
@@ -172,6 +184,11 @@ class PredictionService:
         metadata.type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
         metadata.value = signature_def_map
         return response.SerializeToString(deterministic=True)
+
+    def _observe_answer(self, api: str, spec: protos.ModelSpec, body: Buffer, response: bytes) -> None:
+        """`spec` as the answer has it: with the version."""
+        if self._observer is not None and self._observer.picks(spec.name):
+            self._observer.answered(api, ServableId(spec.name, spec.version.value), spec.signature_name, body, response)
 
     def _observe_run(self, model_name: str, api: str, micros: float) -> None:
         self._metrics.runtime_latency.labels(model_name, api, _RUNTIME).add(micros)

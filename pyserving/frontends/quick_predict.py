@@ -26,13 +26,24 @@ class QuickPredict:
     MAX_KNOWN = PredictDecoder.MAX_LAYOUTS
 
     def __init__(
-        self, core: Core, metrics: Metrics, decoder: PredictDecoder, *, runtime: str, as_content: bool = False
+        self,
+        core: Core,
+        metrics: Metrics,
+        decoder: PredictDecoder,
+        *,
+        runtime: str,
+        max_answer_bytes: int,
+        as_content: bool = False,
     ) -> None:
-        """`runtime` is a label of the metrics; `as_content` how tensors are written."""
+        """`runtime` is a label of the metrics; `as_content` how tensors are written.
+
+        Whose answer takes `max_answer_bytes` or more goes the long way from then on.
+        """
         self._core = core
         self._metrics = metrics
         self._decoder = decoder
         self._runtime = runtime
+        self._max_answer_bytes = max_answer_bytes
         self._as_content = as_content
         self._known: dict[RequestLayout, _Known | None] = {}
         self._generation = core.generation
@@ -45,10 +56,13 @@ class QuickPredict:
         known = self._known.get(layout)
         if known is None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return None
-        return known.answer(body)
+        answer = known.answer(body)
+        if answer is not None and len(answer) >= self._max_answer_bytes:
+            self._known[layout] = None
+        return answer
 
-    def learn(self, request: PredictCall) -> None:
-        """A request that has been answered: how to answer the next one of its layout."""
+    def learn(self, request: PredictCall, num_answer_bytes: int) -> None:
+        """A request that has been answered, with arrays of so many bytes: how to answer the next one of its layout."""
         if self._generation != self._core.generation:
             self._generation = self._core.generation
             self._known.clear()
@@ -57,7 +71,8 @@ class QuickPredict:
             return
         if len(self._known) >= self.MAX_KNOWN:
             self._known.clear()
-        self._known[layout] = self._prepared(request, layout)
+        is_small = num_answer_bytes < self._max_answer_bytes
+        self._known[layout] = self._prepared(request, layout) if is_small else None
 
     def _prepared(self, request: PredictCall, layout: RequestLayout) -> _Known | None:
         """None for what has to go the long way."""

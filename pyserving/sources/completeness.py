@@ -20,7 +20,8 @@ from pyserving.sources.wire import Malformed
 _PB, _PBTXT = "saved_model.pb", "saved_model.pbtxt"
 _INDEX = "variables/variables.index"
 _TFLITE = "model.tflite"
-_OTHER_CONTENTS = ("model.py", "export.meta", "saved_model.cpb")
+_PYTHON = "model.py"
+_OTHER_CONTENTS = ("export.meta", "saved_model.cpb")
 """What a version may consist of instead of a graph file; nothing can be said of its parts."""
 _BEING_WRITTEN = re.compile(
     r"(?:^|/)(?:"
@@ -50,11 +51,16 @@ class _Missing(Exception):
         self.incomplete = Incomplete(reason, is_lasting, would_hang)
 
 
-def why_incomplete(path: str, snapshot: Snapshot, storage: Storage = LOCAL) -> Incomplete | None:
-    """What is missing in a version folder; None: it is all there."""
+def why_incomplete(
+    path: str, snapshot: Snapshot, storage: Storage = LOCAL, *, prefer_tflite_model: bool = False
+) -> Incomplete | None:
+    """What is missing in a version folder; None: it is all there.
+
+    `prefer_tflite_model`: where there is a `model.tflite`, nothing else will be loaded.
+    """
     try:
         _check_specials(snapshot.specials)
-        _check(path, snapshot.files, storage)
+        _check(path, snapshot.files, storage, prefer_tflite_model)
     except _Missing as missing:
         return missing.incomplete
     return None
@@ -66,11 +72,14 @@ def _check_specials(specials: Iterable[str]) -> None:
             raise _Missing(f"{name} is neither a file nor a folder", would_hang=True)
 
 
-def _check(path: str, files: Mapping[str, FileStat], storage: Storage) -> None:
+def _check(path: str, files: Mapping[str, FileStat], storage: Storage, prefer_tflite_model: bool) -> None:
     for name in files:
         if _BEING_WRITTEN.search(name):
             raise _Missing(f"{name} is being written")
     has_variables_files = any(name.startswith("variables/") and not _is_hidden(name) for name in files)
+    if prefer_tflite_model and _TFLITE in files:
+        _read(path, _TFLITE, lambda tflite: check_tflite(tflite, storage))
+        return
     if _PB in files:
         look_for_variables = _INDEX not in files
         saved_model = _read(path, _PB, lambda pb: read_pb(pb, look_for_variables, storage))
@@ -78,6 +87,9 @@ def _check(path: str, files: Mapping[str, FileStat], storage: Storage) -> None:
         saved_model = _read(path, _PBTXT, lambda pbtxt: read_pbtxt(pbtxt, storage))
     elif _TFLITE in files and not has_variables_files:
         _read(path, _TFLITE, lambda tflite: check_tflite(tflite, storage))
+        return
+    elif _PYTHON in files and not has_variables_files:
+        _read(path, _PYTHON, lambda model: _check_python(model, storage))
         return
     elif has_variables_files or not any(name in files for name in _OTHER_CONTENTS):
         raise _Missing(f"{_PB} is not there")
@@ -89,6 +101,15 @@ def _check(path: str, files: Mapping[str, FileStat], storage: Storage) -> None:
     elif has_variables_files or saved_model.has_variables:
         # TensorFlow's loader restores nothing when there is no index, and serves a graph without its values.
         raise _Missing(f"{_INDEX} is not there")
+
+
+def _check_python(path: str, storage: Storage) -> None:
+    with storage.open(path) as file:
+        source = file.read()
+    try:
+        compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too deep for the compiler
+        raise Malformed(str(error)) from None
 
 
 def _check_assets(saved_model: SavedModelFile, files: Mapping[str, FileStat]) -> None:

@@ -71,6 +71,7 @@ class FileSystemStoragePathSource:
         answer_seconds: float = 10.0,
         least_wait_seconds: float = 0.0,
         clock_margin_seconds: float = 600.0,
+        prefer_tflite_model: bool = False,
         on_problem: Callable[[str, str], None] = lambda name, reason: None,
         on_version_changed: Callable[[ServableId], None] = lambda servable_id: None,
         on_scanned: Callable[[], None] = lambda: None,
@@ -91,6 +92,7 @@ class FileSystemStoragePathSource:
             self._clock.monotonic,
             self._clock.wall,
             storage,
+            prefer_tflite_model,
         )
         self._lookouts: dict[str, Lookout] = {}
         self._aspired: dict[str, tuple[AspiredVersion, ...]] = {}

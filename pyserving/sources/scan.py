@@ -33,6 +33,8 @@ class Rules:
     wall: Callable[[], float] = time.time
     """Seconds since the epoch, to compare with time stamps of files."""
     storage: Storage = LOCAL
+    prefer_tflite_model: bool = False
+    """A `model.tflite` is what of a folder is loaded, whatever else there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,9 @@ def _look(path: str, before: Settling | None, wall: float | None, rules: Rules) 
         rules.monotonic(),
         wall,
         rules.patience,
-        lambda: unreadable or why_incomplete(path, snapshot, rules.storage),
+        lambda: (
+            unreadable or why_incomplete(path, snapshot, rules.storage, prefer_tflite_model=rules.prefer_tflite_model)
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pyserving import protos
 from pyserving.codec import model_spec
-from pyserving.codec.predict_response import encode
+from pyserving.codec.predict_response import Template, encode
 from pyserving.codec.tensor_proto import encode_into
 from pyserving.signature import DataType
 from pyserving.types import ServableId
@@ -66,3 +66,32 @@ def test_says_nothing_of_a_signature_without_a_name() -> None:
 def test_refuses_an_array_without_a_tensorflow_type() -> None:
     with pytest.raises(ValueError, match="no type for arrays of datetime64"):
         encode(ID, "serving_default", {"y": np.array(["2020-01-01"], np.datetime64)})
+
+
+@pytest.mark.parametrize("as_content", [False, True], ids=["typed", "content"])
+@settings(max_examples=100, deadline=None)
+@given(
+    aliases=st.lists(st.text(max_size=3), max_size=3, unique=True),
+    described=st.lists(
+        st.lists(st.tuples(st.sampled_from(ARRAY_TYPES), SHAPES, st.integers(0, 2**32 - 1)), min_size=3, max_size=3),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_a_template_writes_each_answer_as_if_it_were_the_only_one(
+    as_content: bool, aliases: list[str], described: list[list[tuple[DataType, tuple[int, ...], int]]]
+) -> None:
+    template = Template(ID, "serving_default", aliases, as_content=as_content)
+    for each in described:
+        outputs = [some_array(*one) for one, _ in zip(each, aliases, strict=False)]
+        expected = encode(ID, "serving_default", dict(zip(aliases, outputs, strict=True)), as_content=as_content)
+        assert template.encode(outputs) == expected
+
+
+@pytest.mark.parametrize("array", [np.zeros((70, 90), np.float32), np.arange(12.0).reshape(3, 4).T])
+def test_a_template_writes_large_and_unusual_arrays_too(array: np.ndarray) -> None:
+    template = Template(ID, "", ["a", "b"])
+    small = np.ones(2, np.float32)
+    for _ in range(2):
+        assert template.encode([small, array]) == encode(ID, "", {"a": small, "b": array})
+        assert template.encode([small, small]) == encode(ID, "", {"a": small, "b": small})

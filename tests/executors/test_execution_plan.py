@@ -8,6 +8,7 @@ import pytest
 from pyserving.errors import InvalidArgument
 from pyserving.executors.execution_plan import Choice, ExecutionPlan, rows_bucket
 from pyserving.executors.executor import Plan, Way
+from pyserving.executors.loop_licence import SHORT_MICROS
 from pyserving.signature import DataType
 
 POOL = Way("pool", lambda *arrays: arrays)
@@ -97,6 +98,67 @@ def test_a_single_way_is_kept_from_the_start():
     assert choice.kept == "pool"
 
 
+def bounded_choice() -> Choice:
+    return Choice((POOL, CALLER), is_bounded=True)
+
+
+def test_short_runs_keep_the_caller_though_the_pool_is_faster_as_it_is_on_its_way_to_the_loop():
+    choice = bounded_choice()
+    first_trial(choice, {"pool": 10, "caller": 40})
+    assert choice.on_loop is CALLER
+    assert choice.kept == "loop"
+    choice.record_on_loop(5_000, 5_000)
+    assert choice.on_loop is None
+    assert choice.kept == "caller"
+
+
+def test_runs_that_are_not_short_keep_the_faster_way():
+    choice = bounded_choice()
+    first_trial(choice, {"pool": 400, "caller": 800})
+    assert choice.on_loop is None
+    assert choice.kept == "pool"
+
+
+def test_what_may_never_end_keeps_the_faster_way_however_short_it_is():
+    choice = Choice((POOL, CALLER))
+    first_trial(choice, {"pool": 10, "caller": 40})
+    assert choice.on_loop is None
+    assert choice.kept == "pool"
+
+
+def test_what_has_no_way_in_the_callers_thread_is_not_for_the_loop():
+    choice = Choice((POOL,), is_bounded=True)
+    serve(choice, 1000, {"pool": 10})
+    assert choice.on_loop is None
+
+
+def test_first_run_does_not_count_for_the_loop_either():
+    choice = Choice((CALLER,), is_bounded=True)
+    choice.record(CALLER, 1_000_000, 1_000_000)
+    serve(choice, Choice.TIMED_RUNS - 1, {"caller": 4})
+    assert choice.on_loop is None
+    serve(choice, 1, {"caller": 4})
+    assert choice.on_loop is CALLER
+
+
+def test_the_loop_is_earned_again_by_more_runs_in_threads():
+    choice = bounded_choice()
+    first_trial(choice, {"pool": 10, "caller": 40})
+    choice.record_on_loop(5_000, 5_000)
+    assert set(serve(choice, 39, {"caller": 40})) == {"caller"}
+    assert choice.on_loop is None
+    serve(choice, 1, {"caller": 40})
+    assert choice.on_loop is CALLER
+
+
+def test_the_next_run_on_the_loop_is_thought_to_take_as_long_as_the_last():
+    choice = bounded_choice()
+    first_trial(choice, {"pool": 10, "caller": 40})
+    assert choice.micros_on_loop == SHORT_MICROS
+    choice.record_on_loop(33, 33)
+    assert choice.micros_on_loop == 33
+
+
 @pytest.mark.parametrize(
     ("shape", "bucket"), [((), 0), ((0,), 0), ((1,), 1), ((2, 9), 2), ((3,), 4), ((4,), 4), ((5,), 8), ((1025,), 2048)]
 )
@@ -108,9 +170,9 @@ def test_plan_without_inputs_has_the_bucket_of_no_rows():
     assert rows_bucket([]) == 0
 
 
-def plan(*types: DataType, ways: tuple[Way, ...] = (POOL, CALLER)) -> ExecutionPlan:
+def plan(*types: DataType, ways: tuple[Way, ...] = (POOL, CALLER), is_bounded: bool = False) -> ExecutionPlan:
     feeds = tuple(f"x{i}:0" for i in range(len(types)))
-    return ExecutionPlan(Plan(feeds, ("y:0",), types, ways))
+    return ExecutionPlan(Plan(feeds, ("y:0",), types, ways, is_bounded))
 
 
 def test_each_size_of_input_has_a_choice_of_its_own():
@@ -120,6 +182,13 @@ def test_each_size_of_input_has_a_choice_of_its_own():
     first_trial(p.choice(many), {"pool": 1000, "caller": 2000})
     p.choice([np.zeros(8, np.float32)])
     assert p.choices == {1: "caller", 128: "pool", 8: None}
+
+
+def test_choices_tell_which_sizes_run_on_the_loop():
+    p = plan(DataType.DT_FLOAT, is_bounded=True)
+    first_trial(p.choice([np.zeros(1, np.float32)]), {"pool": 25, "caller": 4})
+    first_trial(p.choice([np.zeros(100, np.float32)]), {"pool": 1000, "caller": 2000})
+    assert p.choices == {1: "loop", 128: "pool"}
 
 
 def test_sizes_do_not_matter_to_a_single_way():

@@ -10,9 +10,10 @@ import pytest
 from pyserving import protos
 from pyserving.errors import Internal, InvalidArgument, NotFound
 from pyserving.frontends.prediction_service import PredictionService
-from pyserving.messages import CallContext
+from pyserving.messages import Buffer, CallContext
 from pyserving.metrics import Metrics
 from pyserving.signature import DataType, SignatureDef, TensorInfo
+from pyserving.types import ServableId
 from tests.fake_core import FakeCore
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -157,3 +158,57 @@ async def test_requests_that_differ_in_their_numbers_alone_get_their_own_answers
     answers = [await predict(service, request(number, number + 1)) for number in (1.0, 2.0, 3.0)]
     assert [list(answer.outputs["y"].float_val) for answer in answers] == [[2, 4], [4, 6], [6, 8]]
     assert [answer.model_spec.version.value for answer in answers] == [7, 7, 7]
+
+
+class Listener:
+    """Hears of one model."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+        self.heard: list[tuple[str, ServableId, str, bytes, bytes]] = []
+
+    def observe(self, model_name: str) -> None:
+        self._model_name = model_name
+
+    def observes(self, model_name: str) -> bool:
+        return model_name == self._model_name
+
+    def picks(self, model_name: str) -> bool:
+        return self.observes(model_name)
+
+    def answered(
+        self, api: str, servable_id: ServableId, signature_name: str, request: Buffer, response: bytes
+    ) -> None:
+        self.heard.append((api, servable_id, signature_name, bytes(request), response))
+
+
+async def test_an_observer_hears_what_was_asked_and_answered(core: FakeCore, metrics: Metrics) -> None:
+    listener = Listener("m")
+    service = PredictionService(core, metrics, observer=listener)
+    body = request(1.0)
+    answer = await service.methods()[PREDICT](body, CallContext())
+    assert listener.heard == [("Predict", ServableId("m", 7), "serving_default", body, answer)]
+
+
+async def test_an_observer_hears_nothing_of_other_models_and_of_failures(core: FakeCore, metrics: Metrics) -> None:
+    listener = Listener("n")
+    service = PredictionService(core, metrics, observer=listener)
+    await service.methods()[PREDICT](request(1.0), CallContext())
+    with pytest.raises(NotFound):
+        await service.methods()[PREDICT](request(1.0, name="n"), CallContext())
+    assert listener.heard == []
+
+
+async def test_what_is_observed_is_never_answered_the_quick_way(core: FakeCore, metrics: Metrics) -> None:
+    core.is_quick = True
+    listener = Listener("n")
+    service = PredictionService(core, metrics, observer=listener)
+    quick = service.quick_methods()[PREDICT]
+    await service.methods()[PREDICT](request(1.0), CallContext())
+    assert quick(request(2.0), None) is not None
+    listener.observe("m")
+    core.generation += 1  # as with each config
+    assert quick(request(2.0), None) is None
+    await service.methods()[PREDICT](request(1.0), CallContext())
+    assert quick(request(2.0), None) is None
+    assert len(listener.heard) == 1

@@ -105,6 +105,9 @@ def test_a_whole_version_is_complete(reason, files):
         ({"model.tflite": b"\xff\xff\xff\xffTFL3"}, "model.tflite is not whole: 4 bytes at 4294967295 lie outside"),
         ({"model.tflite": tflite(graphs=0)}, "model.tflite is not whole: it holds no graph"),
         ({"model.tflite": tflite(behind=b"weights")[:-1]}, "model.tflite is not whole: 7 bytes at"),
+        ({"model.py": b"def predict(signature_name"}, "model.py is not whole: '(' was never closed"),
+        ({"model.py": b"x = 1\0"}, "model.py is not whole: source code "),
+        ({"model.py": b"x = 1", DATA: b"w"}, "saved_model.pb is not there"),
         ({"model.tflite.part": b"TFL3"}, "model.tflite.part is being written"),
     ],
 )
@@ -127,6 +130,22 @@ def test_a_tflite_model_cut_anywhere_is_not_whole(reason):
     whole = tflite()
     for length in range(len(whole)):
         assert (reason({"model.tflite": whole[:length]}) or "").startswith("model.tflite is not whole")
+
+
+def test_where_a_tflite_model_is_preferred_it_is_what_has_to_be_whole(tmp_path):
+    path = write(tmp_path / "1", {"saved_model.pb": b"cut", "model.tflite": tflite()})
+    seen = take_snapshot(str(path))
+    assert why_incomplete(str(path), seen, prefer_tflite_model=True) is None
+    assert why_incomplete(str(path), seen) is not None
+    (path / "model.tflite").write_bytes(tflite()[:-1])
+    found = why_incomplete(str(path), seen, prefer_tflite_model=True)
+    assert found is not None
+    assert found.reason.startswith("model.tflite is not whole")
+
+
+def test_where_there_is_no_preferred_tflite_model_the_saved_model_counts(tmp_path):
+    path = write(tmp_path / "1", {"saved_model.pb": b"cut"})
+    assert why_incomplete(str(path), take_snapshot(str(path)), prefer_tflite_model=True) is not None
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "model.tflite", DATA, INDEX, "assets/vocab.txt"])

@@ -69,3 +69,27 @@ def test_a_lease_counts_what_it_reserves_until_it_is_released():
     second.release()
     assert (admission.calls, admission.bytes) == (0, 0)
     assert shed == ["bytes", "calls"]
+
+
+async def test_there_is_room_for_what_would_be_let_in():
+    admission = Admission(2, 100)
+    assert admission.has_room(100)
+    assert not admission.has_room(101)
+    admission.enter(40)
+    admission.hold(20)
+    assert admission.has_room(40)
+    assert not admission.has_room(41)
+    admission.enter(0)
+    assert not admission.has_room(0)
+    admission.leave(40)
+    admission.let_go(20)
+    assert admission.has_room(100)
+
+
+async def test_asking_for_room_sheds_nothing():
+    shed = []
+    admission = Admission(1, 100, on_shed=shed.append)
+    admission.enter(100)
+    assert not admission.has_room(1)
+    assert shed == []
+    assert (admission.calls, admission.bytes) == (1, 100)

@@ -37,12 +37,15 @@ Value: TypeAlias = Union[bool, int, float, bytes, list["Value"], Object, None]  
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BYTES_PER_VALUE = 64
 _MIN_INT64, _MAX_UINT64 = -(1 << 63), (1 << 64) - 1
-_UINT64_DIGITS = 20
+_MAX_INTEGER = 1e20
+_REAL_SIGNS = frozenset(b".eE")
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN_STRING = re.compile(rb'"([^"\\\x00-\x1f]*)"')
 _STRING_RUN = re.compile(rb'[^"\\\x00-\x1f]*')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBERS = re.compile(rb"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?[ \t\r\n]*,[ \t\r\n]*){2,1000}")
+"""So many, each with its comma, are taken at once; more would take the memory of an expression that may go back."""
 _EXPONENT_SIGN = re.compile(rb"[eE][+-]?")
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
 
@@ -64,6 +67,7 @@ _UNESCAPED = {
 _END = -1
 _QUOTE, _COLON, _COMMA, _BACKSLASH = b'":,\\'
 _BRACKET, _CLOSING_BRACKET, _BRACE, _CLOSING_BRACE = b"[]{}"
+_NUMBER_STARTS = frozenset(b"-0123456789")
 _NO_VALUE = frozenset([_END, _COLON, _COMMA, _CLOSING_BRACKET, _CLOSING_BRACE])
 
 _Step: TypeAlias = Callable[[], Union["_Step", None]]
@@ -91,6 +95,16 @@ def _check_size(text: bytes, max_bytes: int) -> None:
 
 def _refuse(reason: str, offset: int) -> NoReturn:
     raise InvalidArgument(f"JSON Parse error: {reason} at offset: {offset}")
+
+
+def _number_of(token: bytes) -> int | float:
+    """Of a well-formed token, maybe with white space around; infinite when it is too big."""
+    number = float(token)
+    if abs(number) < _MAX_INTEGER and not _REAL_SIGNS.intersection(token):
+        integer = int(token)
+        if _MIN_INT64 <= integer <= _MAX_UINT64:
+            return integer
+    return number
 
 
 class _Reader:
@@ -130,8 +144,25 @@ class _Reader:
             return self._first_name
         if char in _NO_VALUE:
             _refuse("Invalid value.", self._at)
+        if char in _NUMBER_STARTS and self._many_numbers():
+            return self._value
         self._put(self._scalar(char))
         return self._after_value()
+
+    def _many_numbers(self) -> bool:
+        """Move past a row of array elements and the comma behind them, if there is one that is plain."""
+        container = self._open[-1]
+        if isinstance(container, Object) or container is self._root:
+            return False
+        found = _NUMBERS.match(self._text, self._at)
+        if found is None:
+            return False
+        numbers = [_number_of(token) for token in found[0].split(b",")[:-1]]
+        if not all(map(math.isfinite, numbers)):
+            return False  # the place of the one that is too big is still to be told
+        container.extend(numbers)
+        self._at = found.end()
+        return True
 
     def _enter(self, container: list[Value] | Object) -> None:
         self._put(container)
@@ -211,12 +242,7 @@ class _Reader:
             return self._non_finite()
         self._at = found.end()
         self._check_number_end(found)
-        token = found[0]
-        if found.lastindex is None and len(token) <= _UINT64_DIGITS:
-            integer = int(token)
-            if _MIN_INT64 <= integer <= _MAX_UINT64:
-                return integer
-        number = float(token)
+        number = _number_of(found[0])
         if math.isinf(number):
             _refuse("Number too big to be stored in double.", start)
         return number

@@ -5,14 +5,16 @@ ValueError where a value has more dimensions than NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from math import prod
 
 import numpy as np
 
 from pyserving.codec.json.base64_object import is_named_values
 from pyserving.codec.json.document import Object, Value
 from pyserving.codec.json.dump import dump
-from pyserving.codec.json.tensor import filled, shape_of, to_array
+from pyserving.codec.json.tensor import filled, first_misfit, shape_of, to_array
 from pyserving.codec.json.text import as_bytes, as_message
 from pyserving.errors import InvalidArgument, ServingError
 from pyserving.signature import TensorInfo
@@ -55,7 +57,7 @@ def _read_plain(instances: list[Value], infos: Inputs) -> dict[str, np.ndarray]:
     try:
         return {alias: _stacked(instances, info)}
     except ServingError:
-        _refuse_plain(instances, info)
+        _refuse_plain(instances, first_misfit(instances, info.dtype), info)
         raise
 
 
@@ -63,30 +65,26 @@ def _stacked(rows: list[Value], info: TensorInfo) -> np.ndarray:
     return filled(rows, (len(rows), *shape_of(rows[0])), info.dtype)
 
 
-def _refuse_plain(instances: list[Value], info: TensorInfo) -> None:
-    """Go through the instances one by one, to the first that is wrong."""
-    first: np.ndarray | None = None
-    for index, value in enumerate(instances):
-        if is_named_values(value):
-            raise InvalidArgument(f"Expecting value/list but got object at item {index} of input list")
-        try:
-            first = _checked_against(first, value, info)
-        except ServingError as error:
-            raise InvalidArgument(
-                f"Failed to process element: {index} of 'instances' list. Error: {error.status}"
-            ) from None
+def _refuse_plain(instances: list[Value], index: int, info: TensorInfo) -> None:
+    value = instances[index]
+    if is_named_values(value):
+        raise InvalidArgument(f"Expecting value/list but got object at item {index} of input list")
+    try:
+        _check_like(instances[0], value, info)
+    except ServingError as error:
+        raise InvalidArgument(
+            f"Failed to process element: {index} of 'instances' list. Error: {error.status}"
+        ) from None
 
 
-def _checked_against(first: np.ndarray | None, value: Value, info: TensorInfo) -> np.ndarray:
-    """The first instance's array, which this one must agree with; it is the first itself where there is none yet."""
+def _check_like(first: Value, value: Value, info: TensorInfo) -> None:
+    """Refuse a value that is no array of its own, or one of another shape than the first."""
     array = to_array(value, info.dtype)
-    if first is None:
-        return array
-    if array.size != first.size:
-        raise InvalidArgument(f"Expecting tensor size: {first.size} but got: {array.size}")
-    if array.shape != first.shape:
-        raise InvalidArgument(f"Expecting shape {_text(first.shape)} but got: {_text(array.shape)}")
-    return first
+    shape = shape_of(first)
+    if array.size != prod(shape):
+        raise InvalidArgument(f"Expecting tensor size: {prod(shape)} but got: {array.size}")
+    if array.shape != shape:
+        raise InvalidArgument(f"Expecting shape {_text(shape)} but got: {_text(array.shape)}")
 
 
 def _text(shape: tuple[int, ...]) -> str:
@@ -95,50 +93,43 @@ def _text(shape: tuple[int, ...]) -> str:
 
 def _read_objects(instances: list[Value], infos: Inputs) -> dict[str, np.ndarray]:
     columns = _columns(instances, {as_bytes(alias) for alias in infos})
-    if columns is None:
-        _refuse_objects(instances, infos)
-        raise AssertionError("rows that fit were refused")
-    try:
-        return {alias: _stacked(columns[as_bytes(alias)], info) for alias, info in infos.items()}
-    except ServingError:
-        _refuse_objects(instances, infos)
-        raise
+    rows = {alias: columns[as_bytes(alias)] for alias in infos}
+    num_whole = min(map(len, rows.values()))
+    if num_whole == len(instances):
+        with suppress(ServingError):
+            return {alias: _stacked(rows[alias], info) for alias, info in infos.items()}
+    misfits = [first_misfit(rows[alias], info.dtype) for alias, info in infos.items() if num_whole]
+    raise _object_refusal(instances, min([num_whole, *misfits]), infos)
 
 
-def _columns(instances: list[Value], names: set[bytes]) -> dict[bytes, list[Value]] | None:
-    """The instances' values under each name; None where one has other names, or is no such object."""
+def _columns(instances: list[Value], names: set[bytes]) -> dict[bytes, list[Value]]:
+    """The instances' values under each name, up to the first instance that has other names or is no such object."""
     columns: dict[bytes, list[Value]] = {name: [] for name in names}
     for instance in instances:
-        if not is_named_values(instance):
-            return None
-        members = dict(instance.members)
+        members = dict(instance.members) if is_named_values(instance) else {}
         if members.keys() != names:
-            return None
+            break
         for name, value in members.items():
             columns[name].append(value)
     return columns
 
 
-def _refuse_objects(instances: list[Value], infos: Inputs) -> None:
-    firsts: dict[str, np.ndarray] = {}
-    for index, instance in enumerate(instances):
-        if not is_named_values(instance):
-            raise InvalidArgument(f"Expecting object but got list at item {index} of input list")
-        for alias, value in _aliased(instance):
-            try:
-                if alias not in infos:
-                    raise InvalidArgument(f"JSON object: does not have named input: {alias}")
-                firsts[alias] = _checked_against(firsts.get(alias), value, infos[alias])
-            except ServingError as error:
-                raise InvalidArgument(
-                    f"Failed to process element: {index} key: {alias} of 'instances' list. Error: {error.status}"
-                ) from None
-        if {alias for alias, _ in _aliased(instance)} != infos.keys():
-            raise InvalidArgument(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {dump(instance)} "
-                f"keys must be equal to: {','.join(sorted(infos))}"
+def _object_refusal(instances: list[Value], index: int, infos: Inputs) -> InvalidArgument:
+    """Goes through the members of the instance in their order, then looks at what is missing."""
+    first, instance = instances[0], instances[index]
+    if not is_named_values(instance) or not isinstance(first, Object):
+        return InvalidArgument(f"Expecting object but got list at item {index} of input list")
+    for name, value in instance.members:
+        alias = as_message(name)
+        try:
+            if alias not in infos:
+                raise InvalidArgument(f"JSON object: does not have named input: {alias}")
+            _check_like(value if index == 0 else first.first(name)[0], value, infos[alias])
+        except ServingError as error:
+            return InvalidArgument(
+                f"Failed to process element: {index} key: {alias} of 'instances' list. Error: {error.status}"
             )
-
-
-def _aliased(instance: Object) -> Iterator[tuple[str, Value]]:
-    return ((as_message(name), value) for name, value in instance.members)
+    return InvalidArgument(
+        f"Failed to process element: {index} of 'instances' list. JSON object: {dump(instance)} "
+        f"keys must be equal to: {','.join(sorted(infos))}"
+    )

@@ -57,6 +57,29 @@ def filled(value: Value, shape: tuple[int, ...], dtype: DataType) -> np.ndarray:
     return elements.reshape(shape)
 
 
+def first_misfit(values: list[Value], dtype: DataType) -> int:
+    """The first of the values that has not the shape of the first, or not this type; how many there are if all have."""
+    shape = shape_of(values[0])
+    if _fit(values, shape, dtype):
+        return len(values)
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _fit(values[low:middle], shape, dtype):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _fit(values: list[Value], shape: tuple[int, ...], dtype: DataType) -> bool:
+    leaves = _leaves(values, (len(values), *shape))
+    try:
+        return leaves is not None and _elements(leaves, dtype) is not None
+    except InvalidArgument:  # no base64
+        return False
+
+
 def _leaves(value: Value, shape: tuple[int, ...]) -> list[Value] | None:
     """All elements in order; None where the value does not have the shape."""
     level: list[Value] = [value]

@@ -69,7 +69,7 @@ class Service:
     def quick_answer(self, head: RequestHead, data: memoryview, deadline: float | None) -> bytes | Refusal | None:
         """The answer to a request whose DATA is `data`, if it can be had at once; None: nothing has been done."""
         quick = self.quick_methods.get(head.path)
-        if quick is None or head.http_error or len(data) < PREFIX.size:
+        if quick is None or head.http_error or head.encoding not in compression.ENCODINGS or len(data) < PREFIX.size:
             return None
         is_compressed, size = PREFIX.unpack_from(data)
         if is_compressed or size != len(data) - PREFIX.size or size > self.limits.max_receive_message:

@@ -35,6 +35,8 @@ class Wire(asyncio.BufferedProtocol):
         self, service: Service, receive: ReceiveBuffer, open_wires: set[Wire], on_open: Callable[[Wire], None]
     ) -> None:
         self.connection: Connection
+        self._most_at_once = 0
+        """Bytes of a DATA frame that may come at the very beginning of a stream."""
         self._service = service
         self._receive = receive
         self._open_wires = open_wires
@@ -65,6 +67,8 @@ class Wire(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self.connection = Connection(self._transport, self._service, self._lost)
+        limits = self.connection.limits
+        self._most_at_once = min(limits.max_frame, limits.stream_window)
         self._open_wires.add(self)
         self._on_open(self)
 
@@ -171,10 +175,12 @@ class Wire(asyncio.BufferedProtocol):
         if start > end:
             return None
         high, low, kind, flags, data_stream = frames.HEAD.unpack_from(self._receive.bytes, i)
-        stop: int = start + (high << 8 | low)
-        if kind != frames.DATA or flags != frames.END_STREAM or data_stream != stream_id or stop > end:
+        size: int = high << 8 | low
+        if kind != frames.DATA or flags != frames.END_STREAM or data_stream != stream_id or start + size > end:
             return None
-        return self._receive.view[start:stop]
+        if size > self._most_at_once:
+            return None  # more than a peer may send: to be refused as such
+        return self._receive.view[start : start + size]
 
     def _read_preface(self, end: int) -> int:
         came = bytes(self._receive.view[: min(end, len(frames.PREFACE))])

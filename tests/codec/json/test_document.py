@@ -70,6 +70,10 @@ def plain(value):
         (b'{"a":1e999}', TOO_BIG, 5),
         (b'{"a":-1e309}', TOO_BIG, 5),
         (b"[" + b"9" * 400 + b"]", TOO_BIG, 1),
+        (b"[1, 2, 1e999, 3]", TOO_BIG, 7),
+        (b"[1, 2, 3, ]", VALUE, 10),
+        (b"[1, 2, 3.]", FRACTION, 9),
+        (b"[1, 2, 03]", BRACKET, 8),
         (b'["a\\x"]', ESCAPE, 3),
         (b'["a\n"]', ESCAPE, 3),
         (b'["a\\', ESCAPE, 3),
@@ -105,6 +109,8 @@ def test_nothing_at_all_has_its_own_sentence():
         (b'["\\u00e9\\ud83d\\ude00","\\udc00"]', ["é😀".encode(), b"\xed\xb0\x80"]),
         (b"[Inf,-Infinity,Infinity]", [math.inf, -math.inf, math.inf]),
         (b"[1e-999,0e999]", [0.0, 0.0]),
+        (b"[1 ,\n2.5,-0, 1e2 , null]", [1, 2.5, 0, 100.0, None]),
+        (b"[" + b"7," * 2500 + b"8]", [7] * 2500 + [8]),
     ],
 )
 def test_texts_become_values(text, value):

@@ -200,6 +200,17 @@ def test_refusals_are_tensorflow_servings(body, sentence):
     assert refusal(body.encode()).status == f"INVALID_ARGUMENT: {sentence}"
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 1023, 4999])
+def test_the_first_wrong_one_of_many_instances_is_named(wrong):
+    plain = ["[1, 2]"] * 5000
+    plain[wrong] = "[1, null]"
+    sentence = in_row(wrong, "JSON Value: null Type: Null is not of expected type: float")
+    assert refusal(f'{{"instances": [{", ".join(plain)}, "x"]}}'.encode()).message == sentence
+    objects = [f'{{"x": {item}}}' for item in plain]
+    sentence = in_row(wrong, "JSON Value: null Type: Null is not of expected type: float", " key: x")
+    assert refusal(f'{{"instances": [{", ".join(objects)}, {{}}]}}'.encode()).message == sentence
+
+
 def test_a_dtype_without_json_keeps_its_own_code_in_columnar_form():
     error = refusal(b'{"signature_name": "half", "inputs": [1]}')
     assert error.status == "UNIMPLEMENTED: Conversion of JSON Value: 1 to type: half"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+import subprocess
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -56,11 +57,11 @@ async def curl(server, authority, *more, path="/page"):
     if shutil.which("curl") is None:
         pytest.skip("needs the curl command")
     words = ["curl", "-sS", "--max-time", "30", "--cacert", authority.path, f"https://localhost:{server.port}{path}"]
-    process = await asyncio.create_subprocess_exec(
-        *map(str, [*words, *more]), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    # uvloop's own subprocesses fork, which a process with gRPC's threads in it does not always survive.
+    ended = await asyncio.to_thread(
+        subprocess.run, list(map(str, [*words, *more])), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
-    printed, _ = await process.communicate()
-    return process.returncode, printed
+    return ended.returncode, ended.stdout
 
 
 @asynccontextmanager

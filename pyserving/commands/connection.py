@@ -1,0 +1,50 @@
+"""The arguments that commands share which ask a server."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from pyserving.client import Client, Tls
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", default="localhost:8500", help="host:port or unix:/path (default: localhost:8500)")
+    add_security_arguments(parser)
+
+
+def add_security_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the server itself."""
+    group = parser.add_argument_group("connection")
+    group.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each call (default: 60)")
+    group.add_argument("--tls", action="store_true", help="over TLS; implied by the files below")
+    group.add_argument("--ca_file", metavar="PEM", help="certificates that may have signed the server's")
+    group.add_argument("--cert_file", metavar="PEM", help="the client's own certificate")
+    group.add_argument("--key_file", metavar="PEM", help="its key")
+    group.add_argument("--server_name", help="the name in the server's certificate, if it is not the target's")
+    group.add_argument("--metadata", action="append", default=[], type=_pair, metavar="KEY=VALUE", help="repeatable")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    key: str
+    value: str
+
+
+def _pair(text: str) -> _Pair:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return _Pair(key.lower(), value)
+
+
+def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
+    """Of `--target`, unless told otherwise. OSError for a file that cannot be read."""
+    files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
+    has_tls = arguments.tls or any(files) or arguments.server_name
+    return Client(
+        target or arguments.target,
+        tls=Tls(*files, arguments.server_name) if has_tls else None,
+        timeout=arguments.timeout,
+        metadata={pair.key: pair.value for pair in arguments.metadata},
+    )

@@ -1,0 +1,66 @@
+"""Send the requests of a log again, and compare the answers with the logged ones, or with those of another server.
+
+FILEs are TFRecord files of PredictionLogs, as a logging_config writes them. Exit status: 0 when all answers are the
+same, 1 when some are not or did not come, 2 when there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import chain, islice
+from pathlib import Path
+
+from pyserving.commands import connection
+from pyserving.commands.replay_summary import Summary
+from pyserving.commands.replaying import Replay, in_order, paced
+from pyserving.errors import InvalidArgument
+from pyserving.request_log import reader
+from pyserving.request_log.comparison import Tolerance
+from pyserving.request_log.reader import LoggedCall
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--target", required=True, help="the server to ask: host:port or unix:/path")
+    parser.add_argument("--diff", metavar="TARGET", help="compare with this server's answers, not with the logged ones")
+    parser.add_argument("--concurrency", type=_positive, default=1, metavar="N", help="calls at a time (default: 1)")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=0.0,
+        metavar="FACTOR",
+        help="keep the pace of the log, so many times as fast; 0: as fast as answers come (default)",
+    )
+    parser.add_argument("--rtol", type=float, default=1e-4, help="relative tolerance of numbers (default: 1e-4)")
+    parser.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance of numbers (default: 1e-5)")
+    parser.add_argument("--latest", action="store_true", help="ask the latest version, whichever the request names")
+    parser.add_argument("--model", help="ask the model of this name instead of the logged one")
+    parser.add_argument("--max_records", type=_positive, metavar="N", help="stop after so many")
+    parser.add_argument("--show", type=int, default=10, metavar="N", help="differences to print (default: 10)")
+    connection.add_security_arguments(parser)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    calls: Iterable[LoggedCall] = chain.from_iterable(reader.calls(file, may_be_cut=True) for file in arguments.files)
+    summary = Summary()
+    with ExitStack() as stack:
+        targets = [target for target in (arguments.target, arguments.diff) if target]
+        clients = [stack.enter_context(connection.client(arguments, target)) for target in targets]
+        replay = Replay(clients, Tolerance(arguments.rtol, arguments.atol), arguments.latest, arguments.model)
+        selected = islice(calls, arguments.max_records)
+        for result in in_order(replay, paced(selected, arguments.speed), arguments.concurrency):
+            if result.is_bad and summary.num_bad < arguments.show:
+                print(result.text)
+            summary.add(result)
+    if not summary.num_calls:
+        raise InvalidArgument("no file holds a request that can be sent again")
+    print(summary.tables(targets))
+    return 1 if summary.num_bad else 0

@@ -1,0 +1,63 @@
+"""TensorFlow Lite models in a real server: the same requests as for a SavedModel, and the same swap."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis import get_model_metadata_pb2
+
+from tests import models, tflite_models
+from tests.conftest import Exported
+from tests.end_to_end.client_requests import outputs, predict_request
+from tests.end_to_end.server_process import Client, ServerProcess
+
+pytestmark = pytest.mark.slow
+
+X = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+
+
+@pytest.fixture
+def base_path(tmp_path: Path, exported: Exported) -> Path:
+    """Version 1 holds both a model.tflite and a SavedModel that answers otherwise."""
+    version = Path(shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1"))
+    shutil.copy(exported(tflite_models.half_plus_two_lite) / "model.tflite", version)
+    return tmp_path / "m"
+
+
+def test_the_preferred_model_answers_and_is_swapped(base_path: Path, exported: Exported) -> None:
+    flags = (f"--model_base_path={base_path}", "--prefer_tflite_model", "--num_tflite_pools=2")
+    with ServerProcess("--model_name=m", *flags) as server, Client(server) as client:
+        answer = outputs(client.prediction.Predict(predict_request("m", {"serving_default_x": X}), timeout=60))
+        np.testing.assert_array_equal(answer["StatefulPartitionedCall"], X / 2 + 2)
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = "m"
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        client.prediction.GetModelMetadata(request, timeout=60).metadata["signature_def"].Unpack(signatures)
+        assert list(signatures.signature_def["serving_default"].inputs) == ["serving_default_x"]
+        with pytest.raises(grpc.RpcError) as refusal:
+            client.prediction.Predict(predict_request("m", {"serving_default_x": X.astype(np.float64)}), timeout=60)
+        assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.value.details() == "Expects arg[0] to be float but double is provided"
+        shutil.copytree(exported(tflite_models.pair_lite), base_path / "2")
+        server.wait_for("Done unloading servable version {name: m version: 1}")
+        pair = {"serving_default_a": X[0], "serving_default_b": X[1]}
+        answer = outputs(client.prediction.Predict(predict_request("m", pair), timeout=60))
+        assert answer["PartitionedCall"].tolist() == [5, 7, 9]
+
+
+def test_without_the_flag_the_saved_model_is_served(base_path: Path) -> None:
+    with ServerProcess("--model_name=m", f"--model_base_path={base_path}") as server, Client(server) as client:
+        answer = outputs(client.prediction.Predict(predict_request("m", {"x": X[0]}), timeout=60))
+        assert answer["y"].tolist() == (X[0] / 2 + 2).tolist()
+
+
+def test_where_there_is_no_such_model_the_saved_model_is_served(tmp_path: Path, exported: Exported) -> None:
+    shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
+    flags = (f"--model_base_path={tmp_path}/m", "--prefer_tflite_model")
+    with ServerProcess("--model_name=m", *flags) as server, Client(server) as client:
+        answer = outputs(client.prediction.Predict(predict_request("m", {"x": X[0]}), timeout=60))
+        assert answer["y"].tolist() == (X[0] / 2 + 2).tolist()
