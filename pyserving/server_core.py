@@ -176,6 +176,10 @@ class ServerCore:
         """The configured models, in the order of the config."""
         return list(self._models)
 
+    def version_labels(self, name: str) -> Mapping[str, int]:
+        """The labels of a model that requests may use, and the versions they get."""
+        return self._labels.of(name)
+
     @property
     def config(self) -> ModelServerConfig | None:
         """The wish: the last config that was not refused. Another object each time."""
