@@ -472,12 +472,13 @@ async def label_moves(
 
 async def reloads(server: Server, channel: grpc.aio.Channel, world: World, changes: int) -> list[tuple[float, float]]:
     windows = []
+    version = max(int(folder.name) for folder in (world.folder / OTHER).iterdir())  # swaps may have gone before
     for _ in range(changes):
         world.models.append("extra")
         begin, _ = await reload(channel, world)
         world.models.remove("extra")
         await reload(channel, world)
-        windows.append((begin, await server.state("extra", 1, "END")))
+        windows.append((begin, await server.state("extra", version, "END")))
         await asyncio.sleep(0.5)
     return windows
 

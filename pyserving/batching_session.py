@@ -28,7 +28,17 @@ from pyserving.executors.loop_licence import SHORT_MICROS_IN_THREAD
 from pyserving.loop_batches import Guest, LoopBatches
 from pyserving.loop_time import LoopTime
 from pyserving.messages import Later
-from pyserving.session import TIMED_OUT, CallingThreadSession, DirectSession, Handle, Observe, RunResult, by
+from pyserving.session import (
+    NOT_AT_ONCE,
+    TIMED_OUT,
+    CallingThreadSession,
+    DirectSession,
+    Handle,
+    Observe,
+    PreparedRun,
+    RunResult,
+    by,
+)
 from pyserving.signature import SignatureDef
 
 _T = TypeVar("_T")
@@ -136,9 +146,7 @@ class BatchingSession:
         route.lane.company.join(guest, lambda: None if handle is None else handle.copy())
         return await future
 
-    def prepare(
-        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
-    ) -> Callable[[Sequence[np.ndarray]], RunResult | Later | None]:
+    def prepare(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]) -> PreparedRun:
         """As DirectSession. Who comes in company waits for the end of this turn of the loop."""
         route = self._routes.get(plan) or self._new_route(plan)
         rows = tensors.batch_rows(arrays)
@@ -146,8 +154,9 @@ class BatchingSession:
         if not rows:
             return alone
         if route.feed_order is not None or route.fetch_order is not None:
-            return lambda arrays: None
-        return _Prepared(route.lane, plan.choice(arrays), rows, tensors.shapes(arrays), alone, acquire)
+            return NOT_AT_ONCE
+        prepared = _Prepared(route.lane, plan.choice(arrays), rows, tensors.shapes(arrays), alone.run_at_once, acquire)
+        return PreparedRun(prepared.run, prepared.run_at_once)
 
     def _new_route(self, plan: ExecutionPlan) -> _Route:
         feeds, fetches = plan.plan.feeds, plan.plan.fetches
@@ -256,7 +265,7 @@ class _Prepared:
         choice: Choice,
         rows: int,
         variety: Hashable,
-        alone: Callable[[Sequence[np.ndarray]], RunResult | Later | None],
+        alone: Callable[[Sequence[np.ndarray]], RunResult | None],
         acquire: Callable[[], Handle],
     ) -> None:
         self._lane = lane
@@ -266,7 +275,13 @@ class _Prepared:
         self._alone = alone
         self._acquire = acquire
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> RunResult | Later | None:
+    def run_at_once(self, arrays: Sequence[np.ndarray]) -> RunResult | None:
+        lane = self._lane
+        if lane.is_batchable and not lane.runs_on_loop(self._choice, self._rows):
+            return None
+        return self._alone(arrays)
+
+    def run(self, arrays: Sequence[np.ndarray]) -> RunResult | Later | None:
         lane = self._lane
         if not lane.is_batchable:
             return self._alone(arrays)

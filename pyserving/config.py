@@ -110,8 +110,6 @@ def monitoring_path(options: Options) -> str | None:
 
     Without a `--monitoring_config_file` it is at the usual path; a file decides for itself.
     """
-    if not options.rest_api_port:
-        return None
     if not options.monitoring_config_file:
         return DEFAULT_MONITORING_PATH
     prometheus = read_text_proto(options.monitoring_config_file, protos.MonitoringConfig).prometheus_config

@@ -36,6 +36,8 @@ class Guest(Later):
 class LoopBatches:
     """Those of one queue. A run of many takes no longer than their runs one by one, which the loop would make."""
 
+    PAUSE_SECONDS = 50e-6
+    """A request that follows another sooner has come with it: there was no time to ask the network in between."""
     FIRST_COMPANY = 8
     """Requests that the first run of several may have; one that proves to be short lets the next have twice as many."""
 
@@ -64,16 +66,19 @@ class LoopBatches:
         self._held: Handle | None = None
         self._is_turn_ending = False
         self._in_last_turn = 0
-        self._in_this_turn = 0
+        self._seen_at = 0.0
+        """When the last lonely request came, by `perf_counter()`."""
         self._company = self.FIRST_COMPANY
         self._micros_each = SHORT_MICROS / self.FIRST_COMPANY
         """What a guest of late runs has taken."""
 
     def is_lonely(self) -> bool:
-        """Whether nobody else came in the last turn, nor has in this one. Counts the caller."""
-        self._in_this_turn += 1
-        self._end_turn_soon()
-        return self._in_this_turn == 1 and self._in_last_turn <= 1
+        """Whether to run the caller's request at once, since nobody else seems to come with it."""
+        if self._guests or self._in_last_turn > 1:
+            return False
+        now = perf_counter()
+        before, self._seen_at = self._seen_at, now
+        return now - before > self.PAUSE_SECONDS
 
     def has_time(self) -> bool:
         """For one more guest in this turn."""
@@ -101,8 +106,8 @@ class LoopBatches:
 
     def _end_turn(self) -> None:
         self._is_turn_ending = False
-        self._in_last_turn, self._in_this_turn = self._in_this_turn, 0
         guests, self._guests = self._guests, []
+        self._in_last_turn = len(guests)
         held, self._held = self._held, None
         try:
             for group in _by_variety(guests):

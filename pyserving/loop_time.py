@@ -8,6 +8,10 @@ from time import perf_counter, thread_time
 
 TURN_MICROS = 2_000.0
 """Of runs in one turn of the loop. What else is on it, health checks and other models among it, waits so long."""
+_RENEWED_BELOW_MICROS = 0.75 * TURN_MICROS
+"""A renewal costs the loop another round. As long as this much is left, turns may share one allowance."""
+_PAUSE_SECONDS = 30e-6
+"""Runs that follow one another sooner have no more than Python between them, and share a look at the thread's clock."""
 
 
 class LoopTime:
@@ -23,9 +27,9 @@ class LoopTime:
         self._left = TURN_MICROS
         self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
         self._is_renewal_due = False
-        self._has_begun = False
-        self._cpu_before = self._began = 0.0
-        """When the first run of this turn began, by the two clocks."""
+        self._cpu_before = self._first_began = 0.0
+        """When the first of several runs without a pause between them began, by the two clocks."""
+        self._last_began = self._ended = 0.0
 
     @property
     def waiting(self) -> int:
@@ -41,27 +45,27 @@ class LoopTime:
 
     def begin(self) -> float:
         """A run on the loop begins: the `perf_counter()` of now."""
-        now = perf_counter()
-        if not self._has_begun:
-            self._has_begun = True
-            self._cpu_before, self._began = thread_time(), now
+        self._last_began = now = perf_counter()
+        if now - self._ended > _PAUSE_SECONDS:
+            self._cpu_before, self._first_began = thread_time(), now
         return now
 
     def spend(self, micros: float) -> None:
         """A run on the loop has taken so long."""
+        self._ended = self._last_began + micros * 1e-6
         self._left -= micros
-        if self._left <= 0:
-            self.is_left = False
-        if not self._is_renewal_due:
+        if self._left < _RENEWED_BELOW_MICROS:
+            if self._left <= 0:
+                self.is_left = False
             self._renew_soon()
 
     def cpu_micros(self, began: float) -> float:
-        """How long the loop's thread has been at work since `began`, what `begin` gave in this turn.
+        """How long the loop's thread has been at work since `began`, what `begin` gave last.
 
-        At least: when the thread was scheduled out between two runs of the turn, nobody knows.
+        At least: when it was scheduled out between two runs that had no pause between them, nobody knows.
         """
         busy = thread_time() - self._cpu_before
-        return max(0.0, busy - (began - self._began)) * 1e6
+        return max(0.0, busy - (began - self._first_began)) * 1e6
 
     def _renew_soon(self) -> None:
         if not self._is_renewal_due:
@@ -70,7 +74,7 @@ class LoopTime:
 
     def _renew(self) -> None:
         """The next turn has begun. Those at the head of the line go, as many as there is time for."""
-        self._is_renewal_due = self._has_begun = False
+        self._is_renewal_due = False
         self._left = promised = TURN_MICROS
         while self._waiting and promised > 0:
             turn, micros = self._waiting.popleft()

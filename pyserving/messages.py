@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -31,18 +31,27 @@ class HttpRequest:
     method: str
     path: str
     """The target's path as sent, percent-escapes kept."""
-    query: str = ""
+    tail: str = ""
+    """What follows the path, as sent: `?query`, `#fragment`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case."""
-    body: bytes = b""
+    body: Buffer = b""
+    reserve: Callable[[int], None] = reserve_nothing
+    """As `CallContext.reserve`."""
+
+    @property
+    def target(self) -> str:
+        return self.path + self.tail
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
     status: int
-    body: bytes = b""
+    body: Buffer = b""
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
+    closes: bool = False
+    """The connection ends with it."""
 
 
 Method: TypeAlias = Callable[[Buffer, CallContext], Awaitable[bytes]]
@@ -50,8 +59,9 @@ Method: TypeAlias = Callable[[Buffer, CallContext], Awaitable[bytes]]
 of any task, so that `asyncio.timeout` and task groups come after that."""
 StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIterator[bytes]]
 """A streaming gRPC method."""
-HttpHandler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
-"""Answers a request, or None: not mine."""
+HttpHandler: TypeAlias = Callable[[HttpRequest], HttpResponse | Coroutine[Any, Any, HttpResponse] | None]
+"""Answers a request at once or, where it has to wait, by a coroutine; None: not mine. Up to its first wait the
+coroutine may run outside of any task."""
 
 
 class Later:

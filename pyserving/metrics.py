@@ -335,14 +335,24 @@ class RequestCells:
 
     __slots__ = ("_counts", "_durations", "_latencies", "_metrics", "_name", "_runtimes")
 
-    def __init__(self, metrics: Metrics, api: str, entrypoint: str, runtime: str, labels: tuple[str, str, str]) -> None:
-        """`labels` are the name, version and signature of a model that is there."""
+    def __init__(
+        self,
+        metrics: Metrics,
+        api: str,
+        entrypoint: str,
+        runtime: str,
+        labels: tuple[str, str, str],
+        *,
+        runtime_api: str = "",
+    ) -> None:
+        """`labels` are the name, version and signature of a model that is there; `runtime_api` is what runs call `api`
+        where that is another word."""
         name = labels[0]
         self._metrics = metrics
         self._name = name
         self._counts = metrics.request_count.labels(name, "OK")
         self._latencies = metrics.request_latency.labels(name, api, entrypoint)
-        self._runtimes = metrics.runtime_latency.labels(name, api, runtime)
+        self._runtimes = metrics.runtime_latency.labels(name, runtime_api or api, runtime)
         self._durations = metrics.request_duration.labels(*labels, "OK")
 
     def answered(self, micros: int, runtime_micros: float) -> None:

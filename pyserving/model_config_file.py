@@ -52,7 +52,7 @@ class ModelConfigFile:
     async def look(self) -> None:
         """Apply the file if it, or the wish, is another than at the last look."""
         try:
-            content = await self._reading.submit(config.read_file, self._path)
+            content = await self._read()
             if content == self._seen and self._core.config is self._wish_then:
                 return
             self._seen = content
@@ -63,6 +63,13 @@ class ModelConfigFile:
             self._complaint = ""
             self._apply(wish)
         self._wish_then = self._core.config
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reading.submit(config.read_file, self._path)
+        except ServingError:
+            self._seen = None  # once it can be read again it counts, whatever came by a request meanwhile
+            raise
 
     async def _poll(self) -> None:
         while True:

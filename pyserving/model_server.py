@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -14,16 +15,17 @@ from pyserving import config, options, protos
 from pyserving.batching.counts import BatchCounts
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
+from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
 from pyserving.executors import custom_ops
 from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
 from pyserving.executors.version_folder import has_file
-from pyserving.frontends import monitoring, reflection, status_pages
+from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
-from pyserving.frontends.http_status import error_response
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
+from pyserving.frontends.rest import RestApi, RestOptions
 from pyserving.lifecycle.attempt import Action, Attempt
 from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
@@ -32,7 +34,7 @@ from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
-from pyserving.messages import HttpHandler, Method, StreamMethod
+from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
 from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
@@ -51,8 +53,10 @@ from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
-from pyserving.transports.http1.server import HttpServer
+from pyserving.transports.http1 import HttpServer
+from pyserving.transports.http1 import Limits as HttpLimits
 from pyserving.transports.http2 import Http2Server
+from pyserving.transports.reception import Reception
 from pyserving.transports.tls import Tls
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
@@ -70,6 +74,8 @@ _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
 _REMOTE_CLOCK_MARGIN_SECONDS = 60.0
 """Object stores keep good time, and refuse clients that do not."""
+_MOST_COPYING_SECONDS = 120.0
+"""Start-up waits no longer for versions that are still being copied; the second look at remote storage comes before."""
 _MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
@@ -89,9 +95,10 @@ class ModelServer:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ServingError] | None = None
         self._has_served = False
-        self._has_http_open = False
-        self._core: ServerCore | None = None
         self._grpc: GrpcioServer | Http2Server | None = None
+        self._http: HttpServer | None = None
+        self._core: ServerCore | None = None
+        self._rest: RestApi
         self._tls: Tls | None = None
         self._session_config = b""
         self._batching: config.Batching | None = None
@@ -128,26 +135,26 @@ class ModelServer:
             self._scheduler = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning, scanning_remote))
-        core = ServerCore(
+        core = self._core = ServerCore(
             manager,
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
             platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
         )
-        self._core = core
         request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
         core.config_applied.append(request_logs.apply)
+        self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
         if self._has_http():
-            await enter(self._http_server(core))
-            self._has_http_open = True
+            self._http = await enter(self._http_server(core))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
         await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
-        self._grpc = await enter(self._grpc_server(core, running, request_logs))
+        if _grpc_addresses(settings):
+            self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
         self._say_what_runs(core)
@@ -159,14 +166,22 @@ class ModelServer:
         assert self._failure is not None, "start() comes first"
         return await self._failure
 
+    def reception(self, not_found: HttpResponse) -> Reception:
+        """The REST API and the pages, for a transport that is not the server's own. Drain it before `stop`."""
+        assert self._core is not None, "start() comes first"
+        return Reception(self._http_handlers(self._core), self._rest.error_response, self._admission, not_found)
+
     async def stop(self) -> None:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
         self._unready = "the server is shutting down"
         self.health.drain()
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._settings.shutdown_grace_seconds
-        if self._grpc is not None:
-            await self._grpc.stop(self._settings.shutdown_grace_seconds)
+        grace_seconds = self._settings.shutdown_grace_seconds
+        end = loop.time() + grace_seconds
+        ports = [self._grpc.stop(grace_seconds)] if self._grpc is not None else []
+        if self._http is not None:  # its pages answer until the models have gone
+            ports.append(self._http.drain(grace_seconds))
+        await asyncio.gather(*ports)
         # What is left is unloading, and runs that nobody waits for any more. A thread cannot be stopped: should one not
         # come back in time, the process leaves around it.
         closing = asyncio.ensure_future(self._stack.aclose())
@@ -188,7 +203,8 @@ class ModelServer:
     async def _wait_for_models(self, core: ServerCore, models: protos.ModelServerConfig) -> None:
         """As tensorflow_model_server with `--strict_startup`; else until each model has settled one way or another."""
         is_strict = self._settings.strict_startup
-        await core.settled(is_strict=is_strict)
+        written_by = asyncio.get_running_loop().time() + _MOST_COPYING_SECONDS
+        await core.settled(written_by=math.inf if is_strict else written_by, is_strict=is_strict)
         failed = [outcome for outcome in core.outcomes() if outcome.fate is Fate.FAILED]
         if is_strict and failed:
             raise Unknown(failure_text(failed, "servable"))
@@ -423,18 +439,24 @@ class ModelServer:
 
     def _http_server(self, core: ServerCore) -> HttpServer:
         settings = self._settings
-        handlers: list[HttpHandler] = []
-        if (path := config.monitoring_path(settings)) is not None:
-            handlers.append(monitoring.handler(self.metrics, path))
-        handlers.append(status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready))
         return HttpServer(
-            handlers,
+            self._http_handlers(core),
             "",
             settings.rest_api_port,
-            error_response=error_response,
+            error_response=self._rest.error_response,
             admission=self._admission,
+            limits=_http_limits(settings),
             door=self._door("HTTP"),
         )
+
+    def _http_handlers(self, core: ServerCore) -> list[HttpHandler]:
+        path = config.monitoring_path(self._settings)
+        return [
+            *([monitoring.handler(self.metrics, path)] if path is not None else []),
+            self._rest,
+            status_pages.handler(core.model_status, lambda: core.model_names, lambda: self._unready),
+            openapi.handler(core),
+        ]
 
     # Watching.
 
@@ -479,7 +501,7 @@ class ModelServer:
             kind, _, path = address.partition(":")
             place = f"UNIX socket {path}" if kind == "unix" else address
             _log.info("Running gRPC ModelServer at %s ...", place)
-        if self._has_http_open:
+        if self._http is not None:
             _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
@@ -494,7 +516,7 @@ def _read_version_file(path: str) -> bytes | None:
 def _hopeless(core: ServerCore) -> ServingError | None:
     """Why there is nothing to serve and nothing left to try; None while there is hope."""
     outcomes = core.outcomes()
-    if any(outcome.fate in (Fate.AVAILABLE, Fate.PENDING) or outcome.has_retries_left for outcome in outcomes):
+    if any(o.fate is Fate.AVAILABLE or not o.is_settled or o.has_retries_left for o in outcomes):
         return None
     failed = [outcome for outcome in outcomes if outcome.fate is Fate.FAILED]
     return Unknown(failure_text(failed, "servable")) if failed else None
@@ -513,6 +535,26 @@ def _table(outcomes: Sequence[Outcome], monitor: ServableStateMonitor) -> list[s
         rows.append((outcome.name, ", ".join(versions) or outcome.fate.value, reason))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return [f"  {name:<{widths[0]}}  {state:<{widths[1]}}  {reason}".rstrip() for name, state, reason in rows]
+
+
+def _rest_options(settings: Options) -> RestOptions:
+    return RestOptions(
+        timeout_seconds=settings.rest_api_timeout_in_ms / 1000,
+        enable_cors_support=settings.rest_api_enable_cors_support,
+        enable_signature_method_name_check=settings.enable_signature_method_name_check,
+        max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
+        nonfinite=NonFinite(settings.rest_nonfinite),
+        gzip_answers=settings.rest_gzip_answers,
+    )
+
+
+def _http_limits(settings: Options) -> HttpLimits:
+    return HttpLimits(
+        max_head_bytes=settings.rest_max_header_bytes,
+        max_body_bytes=settings.rest_max_body_bytes,
+        idle_timeout_seconds=settings.rest_idle_timeout_seconds,
+        stall_timeout_seconds=settings.rest_stall_timeout_seconds,
+    )
 
 
 def _grpc_addresses(settings: Options) -> list[str]:

@@ -24,6 +24,7 @@ ASPIRED_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 GRPC_TRANSPORTS = ("grpcio", "http2")
+REST_NONFINITE = ("token", "null", "string")
 
 
 class Effect(Enum):
@@ -82,12 +83,16 @@ class Options:
     # Ports
     port: int = _int32(8500, "TCP port of the gRPC services, on all IPv4 interfaces. 0: none")
     grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
-    rest_api_port: int = _int32(0, "TCP port of HTTP: metrics, health and status pages. 0: none")
+    rest_api_port: int = _int32(0, "TCP port of HTTP: the REST API, metrics and health pages. 0: none")
     rest_api_num_threads: int = _int32(
-        _four_per_cpu, "Threads for REST requests", _NOT_YET, default_in_words="4 × schedulable CPUs"
+        _four_per_cpu,
+        "Threads for REST requests",
+        _NOT_APPLICABLE,
+        reason="a request occupies no thread",
+        default_in_words="4 × schedulable CPUs",
     )
-    rest_api_timeout_in_ms: int = _int32(30000, "Time limit of a REST request. 0 or less: none", _NOT_YET)
-    rest_api_enable_cors_support: bool = _bool(False, "Let pages of any origin call the REST API", _NOT_YET)
+    rest_api_timeout_in_ms: int = _int32(30000, "Milliseconds that a run of a REST request may take. 0 or less: any")
+    rest_api_enable_cors_support: bool = _bool(False, "Let pages of any origin call the REST API")
     grpc_channel_arguments: str = _string("", "Settings for the gRPC server: key=value, with commas in between")
     grpc_max_threads: int = _int32(
         _four_per_cpu,
@@ -276,6 +281,28 @@ class Options:
     rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
         "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
+    )
+    rest_max_header_bytes: int = _int32(
+        64 << 10, "The most bytes the headers of an HTTP request may take; beyond, it gets 431", ours=True
+    )
+    rest_max_body_bytes: int = _int64(
+        1 << 30, "The most bytes the body of an HTTP request may take as sent; beyond, it gets 413", ours=True
+    )
+    rest_idle_timeout_seconds: float = _float(
+        3600.0, "Seconds an HTTP connection may stay open between two requests", ours=True
+    )
+    rest_stall_timeout_seconds: float = _float(
+        60.0,
+        "Seconds an HTTP request's headers may take, and that its body, or the reading of the answer, may stand still",
+        ours=True,
+    )
+    rest_gzip_answers: bool = _bool(
+        False, "Compress answers of the REST API of 1 KB and more for clients that accept gzip", ours=True
+    )
+    rest_nonfinite: str = _string(
+        "token",
+        "How REST answers show NaN and infinities: `token` bare, which is not JSON, `null`, or `string` in quotes",
+        ours=True,
     )
     log_format: str = _string("text", "`text` for people, or `json`: one object a line", ours=True)
     log_level: str = _string("info", "The least that is logged: debug, info, warning or error", ours=True)
@@ -477,6 +504,7 @@ _CHOICES: Mapping[str, Sequence[str]] = {
     "grpc_transport": GRPC_TRANSPORTS,
     "log_format": LOG_FORMATS,
     "log_level": LOG_LEVELS,
+    "rest_nonfinite": REST_NONFINITE,
 }
 _LEAST: Mapping[str, int] = {
     "port": 0,
@@ -492,6 +520,10 @@ _LEAST: Mapping[str, int] = {
     "max_expanded_tensor_bytes": 1,
     "max_inflight_calls": 0,
     "max_inflight_bytes": 0,
+    "rest_max_header_bytes": 1,
+    "rest_max_body_bytes": 1,
+    "rest_idle_timeout_seconds": 0,
+    "rest_stall_timeout_seconds": 0,
     "max_connections": 0,
 }
 

@@ -33,11 +33,13 @@ class Outcome:
     error: ServingError | None = None
     has_retries_left: bool = False
     """A failed model that is going to be tried again by itself."""
+    is_expecting: bool = False
+    """No version of it is to come but one that is still being written."""
 
     @property
     def is_settled(self) -> bool:
         """Whether there is something to report."""
-        return self.fate is not Fate.PENDING
+        return self.fate is not Fate.PENDING and not self.is_expecting
 
     def __str__(self) -> str:
         """As servable_state_monitor.cc lists a servable that did not become available."""
@@ -73,9 +75,9 @@ def outcome_of(
     if failed:
         worst = failed[max(failed)]
         retries_left = any(state.manager_state is ManagerState.LOADING for state in failed.values())
-        return Outcome(name, Fate.FAILED, worst.id.version, worst.health, retries_left)
+        return Outcome(name, Fate.FAILED, worst.id.version, worst.health, retries_left, is_settling)
     if is_settling:
-        return Outcome(name, Fate.PENDING)
+        return Outcome(name, Fate.PENDING, is_expecting=True)
     reason = problem or f"No versions of servable {name} are wanted by its version policy and found in storage"
     return Outcome(name, Fate.EMPTY, error=NotFound(reason))
 

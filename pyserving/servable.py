@@ -126,8 +126,10 @@ class Servable:
         arrays = [inputs[alias] for alias in signature.input_aliases]
         plan = self._session.plan(signature.feeds, signature.fetches)
         plan.check_dtypes(arrays)
-        run = self._session.prepare(plan, arrays, acquire)
-        return PreparedPrediction(self.id, signature.name, signature.input_aliases, signature.output_aliases, run)
+        run, run_at_once = self._session.prepare(plan, arrays, acquire)
+        return PreparedPrediction(
+            self.id, signature.name, signature.input_aliases, signature.output_aliases, run, run_at_once
+        )
 
     async def run(
         self,

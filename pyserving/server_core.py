@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -36,6 +37,9 @@ from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableI
 _log = logging.getLogger(__name__)
 _LONGEST_MESSAGE = 1000
 """A call's message is cut at 1024 bytes; what it must not lose is how each model stands."""
+_MOST_TELLING_SECONDS = 1.0
+"""A tenth of a reload's time, and no more than this, is left for its client to hear how far it came: at the deadline
+nobody listens any more."""
 
 
 class Source(Protocol):
@@ -76,6 +80,7 @@ class ServerCore:
         )
         self.generation = 0
         """Another number whenever a spec may mean another version than it did."""
+        monitor.keep_while(manager.is_aspired)  # or nobody could tell a version that has failed from one to come
         manager.serving_map_changed.append(self._labels.apply)
         manager.serving_map_changed.append(self._begin_generation)
         self.config_applied: list[Callable[[Mapping[str, ModelConfig]], None]] = []
@@ -174,6 +179,10 @@ class ServerCore:
         """The configured models, in the order of the config."""
         return list(self._models)
 
+    def version_labels(self, name: str) -> Mapping[str, int]:
+        """The labels of a model that requests may use, and the versions they get."""
+        return self._labels.of(name)
+
     @property
     def config(self) -> ModelServerConfig | None:
         """The wish: the last config that was not refused. Another object each time."""
@@ -203,16 +212,18 @@ class ServerCore:
         self._labels.wish({model.name: dict(model.version_labels) for model in models})
         self._source.update_config([monitored_servable(model) for model in models])
 
-    async def settled(self, deadline: float | None = None, *, is_strict: bool = False) -> bool:
+    async def settled(self, *, written_by: float = math.inf, is_strict: bool = False) -> None:
         """Wait until every configured model is AVAILABLE, has failed its first try, or has no version to load.
 
         `is_strict` waits as TensorFlow Serving does: through all retries, and for models without versions for ever.
-        Labels are waited for with the versions they name. False when `deadline` comes first.
+        Labels are waited for with the versions they name. Versions that are still being written at `written_by`, in
+        `loop.time()` seconds, are not waited for any longer.
         """
-        return await self._settled(list(self._models), deadline, is_strict)
+        await self._settled(list(self._models), None, _is_over if is_strict else _has_been_tried, written_by)
 
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
-        """Make `config` the wish, try afresh what has failed, and wait as `came_true` does."""
+        """Make `config` the wish, try afresh what has failed, and wait as `came_true` does: not quite to `deadline`."""
+        deadline = _in_time_to_tell(deadline)
         self.apply_config(config)
         names = [model.name for model in config.model_config_list.config]
         with suppress(asyncio.TimeoutError):  # told below
@@ -231,21 +242,32 @@ class ServerCore:
         """
         outcomes = await self._settled_outcomes([model.name for model in config.model_config_list.config], deadline)
         if failed := [outcome for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]:
-            raise Unknown(_failure(failed, outcomes))
+            without_reasons = [replace(outcome, error=None) for outcome in failed]
+            raise Unknown(_message(failure_text(failed, "model"), failure_text(without_reasons, "model"), outcomes))
         for error in self.label_errors(config):
             raise error
         _log.info("Finished adding/updating models")
 
     async def _settled_outcomes(self, names: Sequence[str], deadline: float | None) -> list[Outcome]:
         while True:
-            is_settled = await self._settled(names, deadline, is_strict=False)
+            is_settled = await self._settled(names, deadline, lambda outcome: outcome.is_settled)
             outcomes = [self._outcome(name) for name in names]
             if not is_settled:
-                report = _report(outcomes)
-                raise DeadlineExceeded(f"The deadline passed before every model was available. {report}")
+                sentence = f"The deadline passed before {self._missing(outcomes)}."
+                raise DeadlineExceeded(_message(sentence, sentence, outcomes))
             # What was seen in passing may be over by now: a failure, say, of a path that is another since.
             if all(outcome.is_settled for outcome in outcomes):
                 return outcomes
+
+    def _missing(self, outcomes: Sequence[Outcome]) -> str:
+        """What is waited for yet."""
+        if not all(outcome.is_settled for outcome in outcomes):
+            return "every model was available"
+        names = [outcome.name for outcome in outcomes]
+        for name, label, version in self._labels.waiting():
+            if name in names and self._is_coming(ServableId(name, version)):
+                return f"version {version} of model {name}, which is to have the label {label}, was available"
+        return "every base path was looked at"
 
     def label_errors(self, config: ModelServerConfig) -> Iterator[FailedPrecondition]:
         """One for each label of `config` that does not answer with its version, and was given no other since."""
@@ -258,12 +280,21 @@ class ServerCore:
                         "available for inference"
                     )
 
-    async def _settled(self, names: Collection[str], deadline: float | None, is_strict: bool) -> bool:
+    async def _settled(
+        self,
+        names: Collection[str],
+        deadline: float | None,
+        is_enough: Callable[[Outcome], bool],
+        written_by: float = math.inf,
+    ) -> bool:
         try:
             await _until(deadline, self._source.scanned(names))
         except asyncio.TimeoutError:
             return False
-        return await self._monitor.wait_until(lambda: self._is_settled(names, is_strict), deadline)
+        now = asyncio.get_running_loop().time  # asked again at each scan, and what is being written is scanned often
+        return await self._monitor.wait_until(
+            lambda: self._is_settled(names, is_enough, waits_for_writers=now() < written_by), deadline
+        )
 
     def _outcome(self, name: str) -> Outcome:
         if name not in self._models:
@@ -276,37 +307,66 @@ class ServerCore:
             is_settling=bool(self._source.settling.get(name)),
         )
 
-    def _is_settled(self, names: Collection[str], is_strict: bool) -> bool:
-        return all(_is_settled(self._outcome(name), is_strict) for name in names) and not any(
-            self._is_coming(ServableId(name, version)) for name, _, version in self._labels.waiting() if name in names
+    def _is_settled(
+        self, names: Collection[str], is_enough: Callable[[Outcome], bool], *, waits_for_writers: bool
+    ) -> bool:
+        outcomes = map(self._outcome, names)
+        labelled = [ServableId(name, version) for name, _, version in self._labels.waiting() if name in names]
+        return all(is_enough(outcome) or (outcome.is_expecting and not waits_for_writers) for outcome in outcomes) and (
+            not any(self._is_coming(id, waits_for_writers) for id in labelled)
         )
 
-    def _is_coming(self, id: ServableId) -> bool:
+    def _is_coming(self, id: ServableId, waits_for_writers: bool = True) -> bool:
         """Whether a version is still being written, or wished for and in no trouble yet."""
-        if id.version in self._source.settling.get(id.name, ()):
+        if waits_for_writers and id.version in self._source.settling.get(id.name, ()):
             return True
         state = self._monitor.state(id)
         return id.version in self._manager.aspired_versions(id.name) and (state is None or state.health is None)
 
 
-def _is_settled(outcome: Outcome, is_strict: bool) -> bool:
-    if not is_strict:
-        return outcome.fate is not Fate.PENDING
-    return outcome.fate is Fate.AVAILABLE or (outcome.fate is Fate.FAILED and not outcome.has_retries_left)
+def _has_been_tried(outcome: Outcome) -> bool:
+    """Enough for the others not to wait any longer."""
+    return outcome.fate is not Fate.PENDING
 
 
-def _failure(failed: Sequence[Outcome], outcomes: Sequence[Outcome]) -> str:
-    """The sentence that a reload fails with. Where a call's message has no room for every reason, the log has."""
-    text = f"{failure_text(failed, 'model')} {_report(outcomes)}"
-    if len(text) <= _LONGEST_MESSAGE:
-        return text
-    _log.warning("%s", text)
-    return f"{failure_text([replace(outcome, error=None) for outcome in failed], 'model')} {_report(outcomes)}"
+def _is_over(outcome: Outcome) -> bool:
+    """As far as TensorFlow Serving waits at start."""
+    return outcome.fate is Fate.AVAILABLE or (
+        outcome.fate is Fate.FAILED and outcome.is_settled and not outcome.has_retries_left
+    )
+
+
+def _message(sentence: str, short_sentence: str, outcomes: Sequence[Outcome]) -> str:
+    """What a reload fails with. Where a call's message has no room for all of it, the log has it."""
+    whole = f"{sentence} {_report(outcomes)}"
+    if _has_room(whole):
+        return whole
+    _log.warning("%s", whole)
+    shorter = f"{short_sentence} {_report(outcomes)}"
+    return shorter if _has_room(shorter) else f"{short_sentence} {_short_report(outcomes)}"
+
+
+def _has_room(text: str) -> bool:
+    return len(text.encode(errors="replace")) <= _LONGEST_MESSAGE
 
 
 def _report(outcomes: Sequence[Outcome]) -> str:
     """Every model's fate, for the operator who reads one message."""
     return "Models: " + ", ".join(f"{outcome.name} {outcome.fate.value}" for outcome in outcomes)
+
+
+def _short_report(outcomes: Sequence[Outcome]) -> str:
+    """The fate of those that do not serve, and how many do."""
+    others = [f"{outcome.name} {outcome.fate.value}" for outcome in outcomes if outcome.fate is not Fate.AVAILABLE]
+    available = len(outcomes) - len(others)
+    return "Models: " + ", ".join([f"{available} available", *others])
+
+
+def _in_time_to_tell(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    seconds = max(0.0, deadline - asyncio.get_running_loop().time())
+    return deadline - min(seconds / 10, _MOST_TELLING_SECONDS)
 
 
 async def _until(deadline: float | None, awaitable: Awaitable[None]) -> None:

@@ -23,11 +23,13 @@ from pyserving.messages import Later
 from pyserving.workers import Job, Share, Workers
 
 __all__ = [
+    "NOT_AT_ONCE",
     "TIMED_OUT",
     "CallingThreadSession",
     "DirectSession",
     "ExecutionPlan",
     "Handle",
+    "PreparedRun",
     "RunResult",
     "Session",
     "by",
@@ -53,6 +55,22 @@ class RunResult(NamedTuple):
     runtime_micros: float
 
 
+class PreparedRun(NamedTuple):
+    """Ways to run a plan on arrays of shapes and types that are known."""
+
+    run: Callable[[Sequence[np.ndarray]], RunResult | Later | None]
+    """Within this turn of the loop; None: not now, and nothing has been done."""
+    run_at_once: Callable[[Sequence[np.ndarray]], RunResult | None]
+    """Before this returns."""
+
+
+def _not_at_once(arrays: Sequence[np.ndarray]) -> None:
+    """Where runs are waited for."""
+
+
+NOT_AT_ONCE = PreparedRun(_not_at_once, _not_at_once)
+
+
 class Session(Protocol):
     """What a Servable asks of a session."""
 
@@ -68,7 +86,7 @@ class Session(Protocol):
 
     def prepare(
         self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
-    ) -> Callable[[Sequence[np.ndarray]], RunResult | Later | None]: ...
+    ) -> PreparedRun: ...
 
     async def offload(self, function: Callable[[], _T]) -> _T: ...
 
@@ -175,11 +193,10 @@ class DirectSession:
             if not job.is_over:
                 self._share.give_up(job)
 
-    def prepare(
-        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
-    ) -> Callable[[Sequence[np.ndarray]], RunResult | None]:
+    def prepare(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]) -> PreparedRun:
         """`run_now` for arrays like these, whose types are right. `acquire` gives handles on the version."""
-        return partial(self.run_now, plan.choice(arrays))
+        run = partial(self.run_now, plan.choice(arrays))
+        return PreparedRun(run, run)
 
     def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
         """Run arrays whose types are known to be right, and for which `choice` was made, within this turn of the loop.
@@ -289,11 +306,9 @@ class CallingThreadSession:
                 self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
         return result
 
-    def prepare(
-        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
-    ) -> Callable[[Sequence[np.ndarray]], RunResult | None]:
+    def prepare(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]) -> PreparedRun:
         """Requests are not answered here."""
-        return lambda arrays: None
+        return NOT_AT_ONCE
 
     async def offload(self, function: Callable[[], _T]) -> _T:
         return function()

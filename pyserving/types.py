@@ -98,7 +98,8 @@ class PreparedPrediction:
     output_aliases: tuple[str, ...]
     run: Callable[[Sequence[np.ndarray]], tuple[Sequence[np.ndarray], float] | Later | None]
     """Inputs in the order of their aliases to outputs in the order of theirs, and the microseconds that it took; or to
-    what will be there before this turn of the loop is over.
-
-    None when it cannot be done without waiting; nothing has been done then. Raises the ServingError of the run.
+    what will be there before this turn of the loop is over. None when it cannot be done without waiting; nothing has
+    been done then. Raises the ServingError of the run.
     """
+    run_at_once: Callable[[Sequence[np.ndarray]], tuple[Sequence[np.ndarray], float] | None]
+    """The same, for whoever cannot wait for the end of the turn."""

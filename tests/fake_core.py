@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pyserving.core import SessionRun
-from pyserving.errors import NotFound, ServingError
+from pyserving.errors import InvalidArgument, NotFound, ServingError
 from pyserving.protos import ModelServerConfig
 from pyserving.signature import SignatureDef
-from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableState
+from pyserving.types import ModelSpec, Prediction, PreparedPrediction, ServableId, ServableRequest, ServableState
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -27,12 +27,18 @@ class FakeCore:
         self.states: list[ServableState] = []
         self.reloaded: list[ModelServerConfig] = []
         self.reload_error: ServingError | None = None
+        self.while_reloading: Callable[[], None] = lambda: None
         self.deadlines: list[float | None] = []
         self.fetched: list[tuple[str, ...]] = []
+        self.model_names = ["m"]
+        self.labels: dict[str, int] = {}
+        self.signature_def_map = b""
 
     def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:
-        if spec.name != "m":
-            raise NotFound(f"Servable not found for request: Latest({spec.name})")
+        if spec.version_label is not None and spec.version_label not in self.labels:
+            raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
+        if spec.name != "m" or spec.version not in (None, 7):
+            raise NotFound(f"Servable not found for request: {ServableRequest(spec.name, spec.version)}")
         return ServableId("m", 7), self.signature_defs
 
     async def predict(
@@ -69,7 +75,8 @@ class FakeCore:
             )
             return [outputs[signature.outputs[alias].name] for alias in aliases], 12.0
 
-        return None if output_filter else PreparedPrediction(servable_id, name, tuple(sorted(inputs)), aliases, run)
+        fed = tuple(sorted(inputs))
+        return None if output_filter else PreparedPrediction(servable_id, name, fed, aliases, run, run)
 
     async def run(
         self,
@@ -86,15 +93,19 @@ class FakeCore:
 
     def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
         servable_id, _ = self.signatures(spec)
-        return servable_id, b""
+        return servable_id, self.signature_def_map
 
     def model_status(self, spec: ModelSpec) -> list[ServableState]:
         if not self.states:
             raise NotFound(f"Could not find any versions of model {spec.name}")
         return self.states
 
+    def version_labels(self, name: str) -> Mapping[str, int]:
+        return self.labels
+
     async def reload_config(self, config: ModelServerConfig, *, deadline: float | None = None) -> None:
         self.deadlines.append(deadline)
         if self.reload_error is not None:
             raise self.reload_error
         self.reloaded.append(config)
+        self.while_reloading()

@@ -24,6 +24,7 @@ from pyserving.errors import (
     Unavailable,
     error_for,
 )
+from pyserving.loop_batches import LoopBatches
 from pyserving.loop_time import LoopTime
 from pyserving.metrics import Metrics
 from pyserving.session import DirectSession, RunResult
@@ -539,12 +540,15 @@ async def test_batches_run_in_threads_of_the_scheduler_and_no_more_at_once(execu
 
 
 @pytest.fixture
-async def short(executor: RowExecutor, running: Workers) -> AsyncIterator[Callable[..., Awaitable[Model]]]:
+async def short(
+    executor: RowExecutor, running: Workers, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Awaitable[Model]]]:
     """Makes models whose runs have proved to be so short that they are made on the loop."""
     executor.is_short = True
     async with Workers("batch", 1) as batches:
 
-        async def make(**options: Any) -> Model:
+        async def make(pause_seconds: float = 0.0, **options: Any) -> Model:
+            monkeypatch.setattr(LoopBatches, "PAUSE_SECONDS", pause_seconds)
             m = Model(executor, running, batches, **options)
             plan = m.session.plan(("x:0",), ("same:0",))
             while plan.choice([rows(1)]).on_loop is None:
@@ -567,24 +571,23 @@ async def test_lone_short_request_runs_at_once_on_the_loop(short, executor):
 
 
 async def test_short_requests_of_one_turn_are_one_run_on_the_loop(short, executor):
-    m = await short()
-    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
-    executor.shapes.clear()
+    m = await short(pause_seconds=float("inf"))
     results = await asyncio.gather(*(m.run([[float(number)]]) for number in range(8)))
     assert values(results) == [[[float(number)]] for number in range(8)]
     assert executor.shapes == [(8, 1)]
     assert set(executor.threads) == {threading.main_thread()}
 
 
-async def test_second_request_of_a_turn_waits_for_those_that_come_with_it(short, executor):
+async def test_who_follows_at_once_waits_for_those_that_come_with_him(short, executor, monkeypatch):
     m = await short()
-    await asyncio.gather(*(m.run([[1.0]]) for _ in range(4)))
+    await m.run([[1.0]])
+    monkeypatch.setattr(LoopBatches, "PAUSE_SECONDS", float("inf"))
+    await asyncio.gather(*(m.run([[1.0]]) for _ in range(3)))
     assert executor.shapes == [(1, 1), (3, 1)]
 
 
 async def test_guilty_request_on_the_loop_fails_by_itself(short, executor):
-    m = await short()
-    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
+    m = await short(pause_seconds=float("inf"))
     good, bad = await asyncio.gather(m.run([[1.0]]), m.run([[-1.0]]), return_exceptions=True)
     assert values([good]) == [[[1.0]]]
     assert isinstance(bad, InvalidArgument)
@@ -594,8 +597,7 @@ async def test_mistake_on_the_loop_reaches_those_who_asked(short, executor):
     def fail() -> None:
         raise ZeroDivisionError
 
-    m = await short()
-    await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]))
+    m = await short(pause_seconds=float("inf"))
     executor.before_run = fail
     errors = await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]), return_exceptions=True)
     assert [type(error) for error in errors] == [ZeroDivisionError] * 2
@@ -612,18 +614,21 @@ async def test_short_request_for_which_this_turn_has_no_time_runs_in_a_later_one
         m.session._loop_time.spend(1e6)
         return await m.run([[3.0]])
 
-    m = await short()
+    m = await short(pause_seconds=float("inf"))
     results = await asyncio.gather(m.run([[1.0]]), m.run([[2.0]]), run_late(m))
     assert values(results) == [[[1.0]], [[2.0]], [[3.0]]]
-    assert executor.shapes == [(1, 1), (1, 1), (1, 1)]
+    assert executor.shapes == [(2, 1), (1, 1)]
 
 
-async def test_known_requests_are_put_off_to_the_end_of_the_turn(short, executor):
+async def test_known_requests_are_put_off_to_the_end_of_the_turn(short, executor, monkeypatch):
     m = await short()
     handle = Handles()
     plan = m.session.plan(("x:0",), ("same:0",))
-    prepared = m.session.prepare(plan, [rows(1)], handle.copy)
+    prepared, at_once = m.session.prepare(plan, [rows(1)], handle.copy)
+    assert at_once([rows(1, 7.0)]).outputs[0].tolist() == [[7.0, 7.0]]
+    executor.shapes.clear()
     assert prepared([rows(1, 1.0)]).outputs[0].tolist() == [[1.0, 1.0]]
+    monkeypatch.setattr(LoopBatches, "PAUSE_SECONDS", float("inf"))
     guests = [prepared([rows(1, value)]) for value in (2.0, 3.0)]
     finished = []
     for guest in guests:
@@ -637,8 +642,8 @@ async def test_known_requests_are_put_off_to_the_end_of_the_turn(short, executor
 
 async def test_known_requests_of_a_model_that_is_not_short_go_the_long_way(model):
     m = model()
-    prepared = m.session.prepare(m.session.plan(("x:0",), ("same:0",)), [rows(1)], Handles().copy)
-    assert prepared([rows(1)]) is None
+    for run in m.session.prepare(m.session.plan(("x:0",), ("same:0",)), [rows(1)], Handles().copy):
+        assert run([rows(1)]) is None
 
 
 async def test_licence_for_the_loop_comes_back_though_batches_are_never_of_one(short, executor):

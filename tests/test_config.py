@@ -306,10 +306,6 @@ def test_metrics_page_is_at_the_usual_path_when_http_is_open():
     assert monitoring_path(Options(rest_api_port=8501)) == "/monitoring/prometheus/metrics"
 
 
-def test_metrics_page_is_nowhere_without_http():
-    assert monitoring_path(Options()) is None
-
-
 @pytest.mark.parametrize(
     ("text", "path"),
     [

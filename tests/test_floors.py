@@ -28,7 +28,7 @@ FLOORS: list[list[str]] = [
         "request_log",
     ],
     ["server_core"],
-    ["frontends", "transports", "asgi", "client"],
+    ["frontends", "transports", "client"],
     [
         "options",
         "config",
@@ -36,6 +36,7 @@ FLOORS: list[list[str]] = [
         "ssl_config_file",
         "logs",
         "model_server",
+        "asgi",
         "main",
         "commands",
         "__main__",
@@ -50,7 +51,6 @@ MAY_IMPORT_ONLY = {
     "inference": {*FLOORS[0], "codec", "core"},  # handed a core
     "frontends": {*FLOORS[0], "codec", "core", "inference"},  # handed a core
     "transports": {"messages", "errors"},  # carry bytes
-    "asgi": {"messages", "errors"},
     "client": {"errors", "protos", "signature", "types", "codec"},  # quick to import, in processes that are no server
 }
 FRAMEWORKS = {"tensorflow", "ai_edge_litert", "keras", "tensorflow_text", "ydf_tf"}

@@ -121,6 +121,23 @@ async def test_a_bad_file_is_told_once_and_touches_nothing(
     assert bench.core.model_names == ["m", "n"], "and once it is mended it counts again"
 
 
+async def test_a_file_that_comes_back_counts_again_and_is_missed_again(
+    bench: Bench, file: ModelConfigFile, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sentence = f"Failed to read ModelServerConfig file: {path}; No such file or directory"
+    for times in (1, 2):
+        write(path, None)
+        await file.look()
+        await bench.core.reload_config(config("n"))
+        await file.look()
+        assert bench.core.model_names == ["n"]
+        assert caplog.messages.count(sentence) == times
+        write(path, listing("m"))
+        await file.look()
+        assert bench.core.model_names == ["m"]
+        await file._reloading  # type: ignore[misc]
+
+
 async def test_what_becomes_of_a_changed_file_is_logged(
     bench: Bench, file: ModelConfigFile, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

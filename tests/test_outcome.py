@@ -36,6 +36,13 @@ def test_fate(states: list[ServableState], aspired: list[int], settling: bool, f
     assert outcome_of("m", states, aspired, is_settling=settling).fate is fate
 
 
+def test_a_failed_model_is_not_settled_while_another_version_is_being_written() -> None:
+    failed = [state(1, ManagerState.END, BROKEN)]
+    assert outcome_of("m", failed, [1]).is_settled
+    expecting = outcome_of("m", failed, [1], is_settling=True)
+    assert (expecting.fate, expecting.error, expecting.is_settled) == (Fate.FAILED, BROKEN, False)
+
+
 def test_an_empty_model_tells_the_listing_problem() -> None:
     outcome = outcome_of("m", [], [], problem="Could not find base path /x for servable m")
     assert str(outcome.error) == "Could not find base path /x for servable m"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
 from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loop_time import LoopTime
+from pyserving.outcome import Fate
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession
@@ -32,6 +34,7 @@ from pyserving.workers import Workers
 from tests.fake_executor import FakeExecutor
 
 X = np.array([1.0, 2.0], np.float32)
+ONE_RETRY_FAR_AWAY = LoadRetries(1, 10**12)
 
 
 class FakeSource:
@@ -63,21 +66,23 @@ class FakeSource:
 class Bench:
     """A core over a real manager, real workers and fake models."""
 
-    def __init__(self, *, is_bounded: bool = False, **options: Any) -> None:
+    def __init__(self, *, retries: LoadRetries = ONE_RETRY_FAR_AWAY, is_bounded: bool = False, **options: Any) -> None:
         """`is_bounded`: whether runs are for the event loop, if they are short."""
+        self._retries = retries
         self._options = options
         self._is_bounded = is_bounded
         self._loop_time = LoopTime()
         self.monitor = ServableStateMonitor()
         self.broken: dict[ServableId, ServingError] = {}
-        self.gates: dict[ServableId, Any] = {}
+        self.gates: dict[ServableId, threading.Event] = {}
+        """Loads of these wait for them."""
         self.executors: dict[ServableId, FakeExecutor] = {}
 
     async def __aenter__(self) -> Bench:
         self._workers = [await Workers(name, 2).__aenter__() for name in ("load", "unload", "run")]
         loading, unloading, self._running = self._workers
         self.manager = AspiredVersionsManager(
-            self._loader, loading, unloading, self.monitor.publish, retries=LoadRetries(1, 10**12)
+            self._loader, loading, unloading, self.monitor.publish, retries=self._retries
         )
         await self.manager.__aenter__()
         self.source = FakeSource(self.manager.set_aspired_versions)
@@ -94,6 +99,8 @@ class Bench:
 
         class Loader:
             def load(self) -> Servable:
+                if aspired.id in bench.gates:
+                    bench.gates[aspired.id].wait()
                 if aspired.id in bench.broken:
                     raise bench.broken[aspired.id]
                 executor = bench.executors[aspired.id] = FakeExecutor()
@@ -177,6 +184,17 @@ async def test_a_reload_waits_for_new_models_and_names_what_failed(bench: Bench)
     assert await bench.predict() == 1
 
 
+async def test_a_reload_ends_however_many_versions_have_failed_for_good() -> None:
+    async with Bench(retries=LoadRetries(0)) as bench:
+        bench.source.storage = {"m": list(range(1, 16))}
+        bench.broken = {ServableId("m", number): NotFound("no graph") for number in range(1, 16)}
+        deadline = asyncio.get_running_loop().time() + 60
+        for _ in range(2):
+            with pytest.raises(Unknown, match="name: m version: 15} due to error: NOT_FOUND: no graph"):
+                await bench.core.reload_config(config("m"), deadline=deadline)
+        assert len(bench.core.model_status(ModelSpec("m"))) == 15
+
+
 async def test_the_same_list_sent_again_tries_again(bench: Bench) -> None:
     bench.source.storage = {"bad": [3]}
     bench.broken[ServableId("bad", 3)] = NotFound("no graph")
@@ -186,6 +204,42 @@ async def test_the_same_list_sent_again_tries_again(bench: Bench) -> None:
     del bench.broken[ServableId("bad", 3)]
     await bench.core.reload_config(config("bad"))
     assert await bench.predict(name="bad") == 3
+
+
+async def test_sent_again_it_waits_for_the_attempt_that_runs() -> None:
+    async with Bench(retries=LoadRetries(1, -1)) as bench:
+        bad, gate = ServableId("bad", 3), threading.Event()
+        bench.source.storage = {"bad": [3]}
+        bench.broken[bad] = NotFound("no graph")
+        bench.monitor.subscribe(lambda state: bench.gates.update({bad: gate} if state.health else {}))
+        with pytest.raises(Unknown):
+            await bench.core.reload_config(config("bad"))
+        again = asyncio.create_task(bench.core.reload_config(config("bad")))
+        in_time = asyncio.get_running_loop().time() + 30
+        assert await bench.monitor.wait_until(lambda: bench.monitor.versions("bad")[0].health is None, in_time)
+        assert not again.done()
+        del bench.broken[bad]
+        gate.set()
+        await again
+        assert await bench.predict(name="bad") == 3
+
+
+async def test_sent_again_it_waits_for_the_version_that_is_to_mend_it(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    bench.broken[ServableId("m", 1)] = NotFound("no graph")
+    with pytest.raises(Unknown):
+        await bench.core.reload_config(config("m"))
+    bench.source.settling = {"m": {2: "its files are still changing"}}
+    again = asyncio.create_task(bench.core.reload_config(config("m")))
+    for manager_state in (ManagerState.START, ManagerState.LOADING):
+        await bench.monitor.wait_until(lambda s=manager_state: bench.monitor.versions("m")[0].manager_state is s)
+    await bench.monitor.wait_until(lambda: bench.monitor.versions("m")[0].health is not None)
+    assert not again.done()
+    bench.source.settling = {}
+    bench.source.storage = {"m": [2]}
+    await bench.source.scanned(["m"])
+    await again
+    assert await bench.predict() == 2
 
 
 async def test_a_refused_config_changes_nothing(bench: Bench) -> None:
@@ -212,7 +266,46 @@ async def test_a_reload_keeps_to_its_deadline(bench: Bench) -> None:
     now = asyncio.get_running_loop().time()
     with pytest.raises(DeadlineExceeded) as raised:
         await bench.core.reload_config(config("m", "slow"), deadline=now + 0.05)
-    assert raised.value.message.endswith("Models: m available, slow pending")
+    assert raised.value.message == (
+        "The deadline passed before every model was available. Models: m available, slow pending"
+    )
+
+
+async def test_a_reload_that_is_out_of_time_says_which_label_it_waited_for(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    bench.source.settling = {"m": {2: "its files are still changing"}}
+    deadline = asyncio.get_running_loop().time() + 0.05
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config("m", labels={"stable": 2}), deadline=deadline)
+    assert raised.value.message == (
+        "The deadline passed before version 2 of model m, which is to have the label stable, was available. "
+        "Models: m available"
+    )
+
+
+async def test_a_reload_whose_time_is_over_is_the_wish_all_the_same(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    await bench.core.reload_config(config("m"))
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config("m"), deadline=0.0)
+    assert raised.value.message == ("The deadline passed before every base path was looked at. Models: m available")
+    assert bench.core.model_names == ["m"]
+    assert await bench.predict() == 1
+
+
+async def test_of_many_models_a_failing_message_counts_those_that_serve(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"model-number-{number}-éé" for number in range(60)]
+    bench.source.storage = {name: [1] for name in names}
+    await bench.core.reload_config(config(*names))
+    bench.source.settling = {"slow": {1: "variables are missing"}}
+    deadline = asyncio.get_running_loop().time() + 0.05
+    with pytest.raises(DeadlineExceeded) as raised:
+        await bench.core.reload_config(config(*names, "slow"), deadline=deadline)
+    assert raised.value.message.endswith("Models: 60 available, slow pending")
+    assert caplog.messages[-1].endswith("model-number-59-éé available, slow pending")
 
 
 async def test_a_label_given_with_its_version_is_applied_once_that_is_there(bench: Bench) -> None:
@@ -230,6 +323,20 @@ async def test_a_label_on_a_version_that_does_not_come_is_refused(bench: Bench) 
     assert raised.value.message == (
         "Request to assign label to version 9 of model m, which is not currently available for inference"
     )
+
+
+async def test_a_start_waits_for_what_is_being_written_no_longer_than_it_is_told(bench: Bench) -> None:
+    bench.source.storage = {"m": [1]}
+    bench.source.settling = {"m": {2: "its files are still changing"}, "slow": {1: "its files are still changing"}}
+    bench.core.apply_config(config("m", "slow", labels={"canary": 2}))
+    written_by = asyncio.get_running_loop().time() + 0.1
+    settled = asyncio.create_task(bench.core.settled(written_by=written_by))
+    await bench.monitor.wait_until(lambda: bench.manager.available_versions("m") == [1])
+    while not settled.done():
+        await bench.source.scanned([])
+        bench.monitor.recheck()
+    assert asyncio.get_running_loop().time() >= written_by
+    assert [outcome.fate for outcome in bench.core.outcomes()] == [Fate.AVAILABLE, Fate.PENDING]
 
 
 async def test_a_label_waits_for_a_version_that_is_still_being_written(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyserving.codec.json.error import encode_error
 from pyserving.errors import Code, ServingError
 from pyserving.messages import HttpResponse
 
@@ -24,16 +25,6 @@ _HTTP_STATUS = {
     Code.DATA_LOSS: 500,
     Code.UNAUTHENTICATED: 401,
 }
-# As RapidJSON writes strings: controls below 0x20 escaped, everything else as it is.
-_ESCAPES = {code: f"\\u{code:04X}" for code in range(0x20)} | {
-    ord('"'): '\\"',
-    ord("\\"): "\\\\",
-    ord("\b"): "\\b",
-    ord("\f"): "\\f",
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-}
 
 
 def http_status(code: Code) -> int:
@@ -43,5 +34,4 @@ def http_status(code: Code) -> int:
 
 def error_response(error: ServingError) -> HttpResponse:
     """`{"error": message}` over three lines, without a newline at the end."""
-    message = error.message.translate(_ESCAPES).encode("utf-8", "surrogateescape")
-    return HttpResponse(http_status(error.code), b'{\n    "error": "' + message + b'"\n}')
+    return HttpResponse(http_status(error.code), encode_error(error.message))

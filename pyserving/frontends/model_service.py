@@ -44,7 +44,7 @@ class ModelService:
         return response.SerializeToString()
 
     async def handle_reload_config_request(self, body: Buffer, call: CallContext) -> bytes:
-        """Answers when every model new by name is AVAILABLE or has failed; deltas of metrics cover that time."""
+        """Answers when every model of the list serves or cannot; the increases of metrics cover that time."""
         request = parse(protos.ReloadConfigRequest, body)
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgument(

@@ -16,11 +16,11 @@ class Exposes(Protocol):
 def handler(metrics: Exposes, path: str) -> HttpHandler:
     """Serves the page at exactly `path`, whatever the method. As http_server.cc, a query is an error."""
 
-    async def page(request: HttpRequest) -> HttpResponse | None:
+    def page(request: HttpRequest) -> HttpResponse | None:
         if request.path != path:
             return None
-        if request.query:
-            sentence = f"Unexpected path: {path}?{request.query}. Should be {path}"
+        if request.tail:
+            sentence = f"Unexpected path: {request.target}. Should be {path}"
             return HttpResponse(400, sentence.encode(), "text/plain")
         return HttpResponse(200, metrics.exposition(), "text/plain")
 

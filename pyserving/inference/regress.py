@@ -13,6 +13,7 @@ from pyserving.core import InferenceCore
 from pyserving.errors import InvalidArgument
 from pyserving.inference.example_model import INPUTS, ExampleAnswer, check_data_type, find_signature, shape_text
 from pyserving.signature import REGRESS_METHOD_NAME, DataType, SignatureDef
+from pyserving.types import ModelSpec
 
 OUTPUTS = "outputs"
 
@@ -65,12 +66,31 @@ async def regress(
     deadline: float | None = None,
     on_run: Callable[[float], None] = lambda micros: None,
 ) -> ExampleAnswer[protos.RegressionResponse]:
-    """Run a regress signature over the request's Examples; `on_run(micros)` hears of the run once it has succeeded."""
-    spec = model_spec.decode(request.model_spec)
+    """Answer a request with a ModelSpec in it as `regress_examples` does."""
+    return await regress_examples(
+        core,
+        model_spec.decode(request.model_spec),
+        request.input,
+        check_method_name=check_method_name,
+        deadline=deadline,
+        on_run=on_run,
+    )
+
+
+async def regress_examples(
+    core: InferenceCore,
+    spec: ModelSpec,
+    input: protos.SerializedInput,
+    *,
+    check_method_name: bool = False,
+    deadline: float | None = None,
+    on_run: Callable[[float], None] = lambda micros: None,
+) -> ExampleAnswer[protos.RegressionResponse]:
+    """Run a regress signature over Examples; `on_run(micros)` hears of the run once it has succeeded."""
     servable_id, signatures = core.signatures(spec)
     signature_name, signature = find_signature(signatures, spec.signature_name)
     check_signature(signature, check_method_name=check_method_name)
-    examples = serialized_examples(request.input)
+    examples = serialized_examples(input)
     run = await core.run(servable_id, {signature.inputs[INPUTS].name: examples}, fetches(signature), deadline=deadline)
     on_run(run.runtime_micros)
     response = protos.RegressionResponse()

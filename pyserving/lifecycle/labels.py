@@ -39,9 +39,13 @@ class VersionLabels:
         if self._wished is not None:
             self._applied = {name: self._possible(name, labels) for name, labels in self._wished.items()}
 
+    def of(self, name: str) -> Mapping[str, int]:
+        """Label to version, of a model."""
+        return self._applied.get(name, _NOTHING)
+
     def version(self, name: str, label: str) -> int | None:
         """The version a request with this label gets; None when there is no such label."""
-        return self._applied.get(name, _NOTHING).get(label)
+        return self.of(name).get(label)
 
     def waiting(self) -> list[tuple[str, str, int]]:
         """Model, label and version of every label whose version is not there, or that may not name it yet."""

@@ -99,7 +99,7 @@ class AspiredVersionsManager:
     def retry(self, id: ServableId) -> None:
         """Begin a failing version, or the failing reload of one that serves replaced files, afresh.
 
-        It has all its attempts before it. Any other version is left alone.
+        It has all its attempts before it; one that runs now is the first of them. Any other version is left alone.
         """
         harness = self._instances.current(id)
         if harness is None:
@@ -107,6 +107,8 @@ class AspiredVersionsManager:
         attempted = self._instances.successor(id) or harness
         if attempted.is_failing:
             self._forget(attempted)
+        elif attempted.is_attempting:
+            self._count_afresh(attempted)
         harness.is_outdated |= harness.reload_error is not None
         self._reconcile(id.name)
 
@@ -141,6 +143,10 @@ class AspiredVersionsManager:
     def available_versions(self, name: str) -> list[int]:
         """The versions that requests can reach now, smallest first."""
         return sorted(r.version for r in self._serving if r.name == name and r.version is not None)
+
+    def is_aspired(self, id: ServableId) -> bool:
+        """Whether a version is wished for now."""
+        return id.version in self._aspired.get(id.name, {})
 
     def aspired_versions(self, name: str) -> list[int]:
         """The versions of a model that are wished for now, smallest first."""
@@ -181,7 +187,9 @@ class AspiredVersionsManager:
         harness.is_aspired = False
         if harness.state is State.ERROR:
             self._forget(harness)
-        elif not harness.is_attempting:
+        elif harness.is_attempting:
+            self._count_afresh(harness)  # should it be wished for again, what failed before is no answer
+        else:
             self._end(harness, State.ERROR, harness.error or _cancelled())
 
     def _admit(self, name: str) -> None:
@@ -231,6 +239,13 @@ class AspiredVersionsManager:
             _log.info("Loading servable version %s", harness.id)
             self._tell(harness, ManagerState.LOADING)
         return harness.loader.load
+
+    def _count_afresh(self, harness: LoaderHarness) -> None:
+        """Whoever looks is to wait for the attempt that runs, and not to be told of those before it."""
+        harness.attempts = 1
+        if harness.error is not None:
+            harness.error = None
+            self._tell(harness, ManagerState.LOADING)
 
     def _attempt_over(self, harness: LoaderHarness, attempt: asyncio.Future[Any]) -> None:
         harness.is_attempting = False

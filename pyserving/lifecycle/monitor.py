@@ -16,13 +16,19 @@ _ENDED_VERSIONS_KEPT = 10
 class ServableStateMonitor:
     """The latest states, by model and version.
 
-    A version that ended is remembered until ten others of its model ended after it; a live one for as long as it lives.
+    A version that ended is remembered until ten others of its model ended after it; a live one for as long as it lives,
+    and one that failed for as long as it is wished for (see `keep_while`).
     """
 
     def __init__(self) -> None:
         self._states: dict[str, dict[int, ServableState]] = {}
         self._subscribers: list[Callable[[ServableState], None]] = []
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
+        self._is_kept: Callable[[ServableId], bool] = lambda id: False
+
+    def keep_while(self, is_kept: Callable[[ServableId], bool]) -> None:
+        """Do not count among the ended ones, and do not forget, the versions of which this holds."""
+        self._is_kept = is_kept
 
     def publish(self, state: ServableState) -> None:
         """Remember `state`, then tell the subscribers in their order, then those who wait."""
@@ -79,7 +85,11 @@ class ServableStateMonitor:
         states = self._states.setdefault(state.id.name, {})
         states.pop(state.id.version, None)
         states[state.id.version] = state  # now the last, so that ended ones stand in the order they ended
-        ended = [version for version, known in states.items() if known.manager_state is ManagerState.END]
+        ended = [
+            version
+            for version, known in states.items()
+            if known.manager_state is ManagerState.END and not self._is_kept(known.id)
+        ]
         for version in ended[:-_ENDED_VERSIONS_KEPT]:
             del states[version]
 

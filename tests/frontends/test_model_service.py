@@ -61,6 +61,7 @@ def reload_request(*metric_names: str) -> protos.ReloadConfigRequest:
 async def test_a_reload_answers_ok_and_what_the_metrics_grew_by(core: FakeCore, metrics: Metrics) -> None:
     counted = "/tensorflow/core/direct_session_runs"
     metrics.direct_session_runs.labels().increment(5)
+    core.while_reloading = lambda: metrics.direct_session_runs.labels().increment(3)
     service = ModelService(core, metrics)
     name = "/tensorflow/serving/request_latency"
     request = reload_request(counted, counted, "/no/such", name).SerializeToString()
@@ -68,7 +69,7 @@ async def test_a_reload_answers_ok_and_what_the_metrics_grew_by(core: FakeCore, 
     response = protos.ReloadConfigResponse.FromString(body)
     assert (response.status.error_code, response.status.error_message) == (0, "")
     assert {metric.name: metric.int64_value_increase for metric in response.metric} == {
-        counted: 0,
+        counted: 3,
         "/no/such": 0,
         name: 0,
     }

@@ -432,6 +432,34 @@ async def test_retry_does_not_wait_for_the_next_attempt(manager, workers, loader
     assert clock.due_in == []
 
 
+async def test_retry_makes_the_attempt_that_runs_the_first(manager, workers, loaders, clock, states):
+    loaders.fail(1)
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    clock.advance(60)
+    assert states.health(1).code is Code.UNAVAILABLE
+    manager.retry(ServableId("m", 1))
+    assert (states.of(1)[-1], states.health(1)) == (LOADING, None)
+    await _until_given_up(workers, clock)
+    assert [loader.loads for loader in loaders.of(1)] == [4], "one before, and three since"
+    assert (states.of(1)[-1], states.health(1).code) == (END, Code.UNAVAILABLE)
+
+
+async def test_a_version_called_off_while_it_is_tried_again_says_nothing_of_what_failed(
+    manager, workers, loaders, clock, states
+):
+    loaders.fail(1, times=1)
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    clock.advance(60)
+    manager.set_aspired_versions("m", [])
+    manager.set_aspired_versions("m", [version(1)])
+    assert (states.of(1)[-1], states.health(1)) == (LOADING, None)
+    loaders.mend(1)
+    await workers.release()
+    assert states.of(1) == [START, LOADING, LOADING, LOADING, END, START, LOADING, AVAILABLE]
+
+
 async def test_retry_leaves_alone_what_does_not_fail(manager, workers, loaders):
     manager.retry(ServableId("m", 1))
     manager.set_aspired_versions("m", [version(1)])

@@ -51,6 +51,17 @@ def test_it_keeps_the_ten_versions_of_a_model_that_ended_last(monitor):
     assert monitor.state(ServableId("other", 99)) is not None
 
 
+def test_versions_that_are_kept_are_no_part_of_the_ten(monitor):
+    kept = {1, 2}
+    monitor.keep_while(lambda id: id.version in kept)
+    for number in range(1, 14):
+        monitor.publish(state(number, ManagerState.END))
+    assert [known.id.version for known in monitor.versions("m")] == [*range(13, 3, -1), 2, 1]
+    kept.clear()
+    monitor.publish(state(14, ManagerState.END))
+    assert [known.id.version for known in monitor.versions("m")] == list(range(14, 4, -1))
+
+
 def test_a_version_that_ends_again_counts_as_the_last(monitor):
     for number in range(1, 11):
         monitor.publish(state(number, ManagerState.END))

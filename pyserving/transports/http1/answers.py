@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 
 from pyserving.messages import HttpResponse
@@ -26,23 +27,27 @@ def page(status: int) -> HttpResponse:
     body = (
         f"<HTML><HEAD>\n<TITLE>{status} {words}</TITLE>\n</HEAD><BODY>\n<H1>{words}</H1>\n</BODY></HTML>\n"
     ).encode()
-    return HttpResponse(status, body, "text/html", {"Connection": "close"})
+    return HttpResponse(status, body, "text/html", closes=True)
 
 
-def asks_to_close(response: HttpResponse) -> bool:
-    return response.headers.get("Connection") == "close"
+def head_of(response: HttpResponse, version: str, *, keep_alive: bool, is_head: bool, date: bytes) -> bytes:
+    """Status line and headers; `date` is the whole line. HTTP/1.0 without keep-alive gets neither Date nor
+    Content-Length; HEAD no length."""
+    start = _start(version, response.status, response.content_type, response.headers)
+    if version == "1.1" and keep_alive and not is_head:  # what nearly all are
+        return b"%b%bContent-Length: %d\r\n\r\n" % (start, date, len(response.body))
+    is_modern = version == "1.1"
+    length = b"Content-Length: %d\r\n" % len(response.body) if not is_head and (is_modern or keep_alive) else b""
+    connection = b""
+    if keep_alive:
+        connection = b"" if is_modern else b"Connection: keep-alive\r\n"
+    elif is_modern or response.closes:
+        connection = b"Connection: close\r\n"
+    return b"%b%b%b%b\r\n" % (start, date if is_modern else b"", length, connection)
 
 
-def head_of(response: HttpResponse, version: str, *, keep_alive: bool, is_head: bool, date: str) -> bytes:
-    """Status line and headers. HTTP/1.0 without keep-alive gets neither Date nor Content-Length; HEAD no length."""
-    lines = [f"HTTP/{version} {response.status} {phrase(response.status)}", f"Content-Type: {response.content_type}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items() if name != "Connection"]
-    if version == "1.1":
-        lines.append(f"Date: {date}")
-    if not is_head and (version == "1.1" or keep_alive):
-        lines.append(f"Content-Length: {len(response.body)}")
-    if not keep_alive:
-        lines.append("Connection: close")
-    elif version == "1.0":
-        lines.append("Connection: keep-alive")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+@lru_cache(maxsize=1 << 10)
+def _start(version: str, status: int, content_type: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    lines = [f"HTTP/{version} {status} {phrase(status)}", f"Content-Type: {content_type}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")

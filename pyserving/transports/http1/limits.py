@@ -11,7 +11,8 @@ class Limits:
 
     max_head_bytes: int = 64 << 10
     """Request line and headers together."""
-    max_body_bytes: int = 64 << 20
+    max_body_bytes: int = 1 << 30
+    """As sent; bodies in flight, of all connections together, are the admission's to limit."""
     idle_timeout_seconds: float = 3600.0
     """How long a connection may stay open between two requests."""
     stall_timeout_seconds: float = 60.0
@@ -20,3 +21,8 @@ class Limits:
     """Of TLS."""
     linger_seconds: float = 2.0
     """How long a client that was refused may go on sending, so that it comes to read why."""
+
+    @property
+    def tick_seconds(self) -> float:
+        """Between two looks at the clock that keep all of these times to within a quarter."""
+        return max(min(self.idle_timeout_seconds, self.stall_timeout_seconds, self.linger_seconds) / 4, 0.005)

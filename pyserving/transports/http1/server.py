@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from email.utils import formatdate
 from types import TracebackType
+from typing import Any
 
-from pyserving.errors import FailedPrecondition, Internal, ServingError
-from pyserving.messages import HttpHandler, HttpRequest, HttpResponse
+from pyserving.errors import FailedPrecondition, ServingError
+from pyserving.messages import HttpHandler, HttpResponse
 from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
 from pyserving.transports.http1.limits import Limits
+from pyserving.transports.http1.reader import Arrival
+from pyserving.transports.http1.request_head import Heads
+from pyserving.transports.reception import Reception
 
-_log = logging.getLogger(__name__)
 _BACKLOG = 1024
+_RECEIVE_BYTES = 256 << 10
 _NO_IPV6 = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
@@ -45,15 +49,18 @@ class HttpServer:
         """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose."""
         self.port = port
         self._host = host
-        self._handlers = tuple(handlers)
-        self._error_response = error_response
-        self._admission = admission
-        self._limits = limits or Limits()
+        self._reception = Reception(handlers, error_response, admission, answers.page(404))
+        self.limits = limits or Limits()
+        self.heads = Heads()
+        self.receive = memoryview(bytearray(_RECEIVE_BYTES))
+        self.hold = admission.hold
+        self.let_go = admission.let_go
         self._door = door
         self.connections: set[Connection] = set()
         """Those that are open."""
-        self._date = ""
+        self._date = b""
         self._date_second = 0
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> HttpServer:
         """FailedPrecondition, naming the port, when it cannot be had."""
@@ -63,7 +70,7 @@ class HttpServer:
             where = f"{self._host or 'localhost'}:{self.port}"
             raise FailedPrecondition(f"Failed to start HTTP Server at {where}: {error.strerror}") from error
         self.port = listener.getsockname()[1]
-        patience = self._limits.handshake_timeout_seconds
+        patience = self.limits.handshake_timeout_seconds
         self._acceptor = Acceptor("HTTP", self._connect, self.connections, self._door, patience)
         self._acceptor.open([listener])
         return self
@@ -73,56 +80,67 @@ class HttpServer:
     ) -> None:
         await self.stop(0.0)
 
+    async def drain(self, grace_seconds: float) -> None:
+        """As Reception's."""
+        await self._reception.drain(grace_seconds)
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept nobody, answer what has begun to come in, close idle connections; cut off the rest after the grace."""
         self._acceptor.close()
-        for connection in self.connections:
+        for connection in tuple(self.connections):
             connection.drain()
         await self._all_closed(grace_seconds)
         await self._acceptor.abandon_handshakes()
-        for connection in self.connections:
+        for connection in tuple(self.connections):
             connection.abort()
         await self._all_closed(None)
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
 
     async def _all_closed(self, timeout: float | None) -> None:
         if self.connections:
             await asyncio.wait([connection.closed for connection in self.connections], timeout=timeout)
 
+    # What connections ask
+
+    def answer(self, arrival: Arrival) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
+        """The answer, or who will have it; neither raises."""
+        head = arrival.head
+        return self._reception.answer(head.method, head.path, head.tail, head.headers, arrival.body)
+
+    def refusal(self, why: int | ServingError) -> HttpResponse:
+        """The connection's last words."""
+        return answers.page(why) if isinstance(why, int) else replace(self._reception.error_response(why), closes=True)
+
+    def date(self) -> bytes:
+        """The Date line, made once a second."""
+        second = int(time.time())
+        if second != self._date_second:
+            self._date_second, self._date = second, f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return self._date
+
+    # Connections
+
     def _connect(self) -> Connection:
-        return Connection(self._answer, self._limits, self._now, self._opened, self.connections.discard)
+        return Connection(self, self._opened, self.connections.discard)
 
     def _opened(self, connection: Connection) -> None:
         self.connections.add(connection)
         self._acceptor.has_opened(connection)
+        if self._sweep_timer is None:
+            self._sweep_later()
 
-    async def _answer(self, request: HttpRequest) -> HttpResponse:
-        try:
-            if request.method != "POST":
-                return await self._ask_handlers(request)
-            self._admission.enter(len(request.body))
-            try:
-                return await self._ask_handlers(request)
-            finally:
-                self._admission.leave(len(request.body))
-        except ServingError as error:
-            return self._error_response(error)
-        except Exception:
-            _log.exception("%s %s failed", request.method, request.path)
-            return self._error_response(Internal("Internal error; the server's log has the details"))
+    def _sweep_later(self) -> None:
+        # One timer for all connections, so that a busy one never touches a timer.
+        self._sweep_timer = asyncio.get_running_loop().call_later(self.limits.tick_seconds, self._sweep)
 
-    async def _ask_handlers(self, request: HttpRequest) -> HttpResponse:
-        for handler in self._handlers:
-            response = await handler(request)
-            if response is not None:
-                return response
-        return answers.page(404)
-
-    def _now(self) -> str:
-        """The Date header, made once a second."""
-        second = int(time.time())
-        if second != self._date_second:
-            self._date_second, self._date = second, formatdate(second, usegmt=True)
-        return self._date
+    def _sweep(self) -> None:
+        self._sweep_timer = None
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self.connections):
+            connection.check(now)
+        if self.connections:
+            self._sweep_later()
 
 
 def _listen(host: str, port: int) -> socket.socket:

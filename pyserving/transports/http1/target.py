@@ -10,14 +10,14 @@ _TARGET = re.compile(
     rb"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):(?=//))?"
     rb"(?://(?P<authority>(?:[A-Za-z0-9\-._~!$&'()*+,;=:@\[\]]|%[0-9A-Fa-f]{2})*))?"
     rb"(?P<path>(?:" + _CHARACTER + rb")*)"
-    rb"(?:\?(?P<query>(?:\?|" + _CHARACTER + rb")*))?"
-    rb"(?:#(?:\?|" + _CHARACTER + rb")*)?"
+    rb"(?P<tail>(?:\?(?:\?|" + _CHARACTER + rb")*)?(?:#(?:\?|" + _CHARACTER + rb")*)?)"
 )
 
 
 class Target(NamedTuple):
     path: str
-    query: str
+    tail: str
+    """`?query#fragment`, as far as there are any."""
     is_absolute: bool
     """Written with its scheme, as to a proxy."""
 
@@ -27,4 +27,4 @@ def parse_target(raw: bytes) -> Target | None:
     match = _TARGET.fullmatch(raw)
     if match is None:
         return None
-    return Target(match["path"].decode(), (match["query"] or b"").decode(), match["scheme"] is not None)
+    return Target(match["path"].decode(), match["tail"].decode(), match["scheme"] is not None)

@@ -10,11 +10,13 @@ from pyserving.transports.http1.target import Target, parse_target
     [
         (b"/", Target("/", "", False)),
         (b"/v1/models/m:predict", Target("/v1/models/m:predict", "", False)),
-        (b"/v1/models/a%2Fb?x=1?y/z", Target("/v1/models/a%2Fb", "x=1?y/z", False)),
-        (b"/a#piece", Target("/a", "", False)),
+        (b"/v1/models/a%2Fb?x=1?y/z", Target("/v1/models/a%2Fb", "?x=1?y/z", False)),
+        (b"/a#piece", Target("/a", "#piece", False)),
         (b"*", Target("*", "", False)),
-        (b"http://host:8501/v1/models/m?q", Target("/v1/models/m", "q", True)),
+        (b"http://host:8501/v1/models/m?q", Target("/v1/models/m", "?q", True)),
         (b"//v1/models/m", Target("/models/m", "", False)),
+        (b"/a?", Target("/a", "?", False)),
+        (b"/a?x#y?z", Target("/a", "?x#y?z", False)),
         (b"", Target("", "", False)),
     ],
 )

@@ -1,0 +1,51 @@
+"""Request lines and headers, read once for all the requests that begin with the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_MAX_HEADS = 1 << 10
+_MAX_HEAD_BYTES = 2 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """All that a request says before its body."""
+
+    method: str = ""
+    path: str = ""
+    tail: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+    version: str = "1.1"
+    keep_alive: bool = False
+    """The connection goes on after the answer, as far as the client is concerned."""
+    content_length: int | None = 0
+    """None: the body comes in chunks."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whatever request has this head, it is followed by a body of the same length and needs no word in between."""
+        headers = self.headers
+        return self.keep_alive and self.content_length is not None and not ("expect" in headers or "upgrade" in headers)
+
+
+class Heads:
+    """Plain heads by their bytes, shared by all connections: clients send the same ones again and again."""
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, RequestHead] = {}
+        self.get = self._heads.get
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def keep(self, text: bytes, head: RequestHead) -> None:
+        """`text`: what was read as `head`, the empty line at its end included."""
+        # A line that ends in a bare LF might have ended the head before the bytes that we took for its end.
+        if not head.is_plain or len(text) > _MAX_HEAD_BYTES or text.count(b"\n") != text.count(b"\r\n"):
+            return
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        self._heads[text] = head
