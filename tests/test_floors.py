@@ -21,6 +21,9 @@ FLOORS: list[list[str]] = [
         "executors",
         "session",
         "loop_batches",
+        "batch_request",
+        "batch_flight",
+        "batch_lane",
         "batching_session",
         "servable",
         "warmup",
@@ -46,7 +49,17 @@ FLOORS: list[list[str]] = [
 
 FLOOR_OF = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 MAY_IMPORT_ANY_OF_THEIR_FLOOR = [*FLOORS[0], *FLOORS[5]]
-MAY_IMPORT_WHAT_STANDS_BEFORE_THEM = ["session", "loop_batches", "batching_session", "servable", "warmup", "loader"]
+MAY_IMPORT_WHAT_STANDS_BEFORE_THEM = [
+    "session",
+    "loop_batches",
+    "batch_request",
+    "batch_flight",
+    "batch_lane",
+    "batching_session",
+    "servable",
+    "warmup",
+    "loader",
+]
 MAY_IMPORT_ONLY = {
     "inference": {*FLOORS[0], "codec", "core"},  # handed a core
     "frontends": {*FLOORS[0], "codec", "core", "inference"},  # handed a core
