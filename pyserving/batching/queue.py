@@ -224,8 +224,11 @@ class BatchQueue(Generic[T]):
             return options.max_execution_batch_size
         most = min(lane.rows, options.max_execution_batch_size)
         best = lane.costs.best_size(most, threads, running, options.run_size)
-        # Whole tasks have to fit; the first one's size is no matter of choice.
-        return max(best, 1 if options.enable_large_batch_splitting else _oldest(lane).left)
+        return max(best, self._least(lane))
+
+    def _least(self, lane: _Lane[T]) -> int:
+        """Whole tasks have to fit; the first one's size is no matter of choice."""
+        return 1 if self._options.enable_large_batch_splitting else _oldest(lane).left
 
     def _expire(self, lane: _Lane[T], tasks: Iterable[T], now: float) -> None:
         for task in tasks:
@@ -240,9 +243,9 @@ class BatchQueue(Generic[T]):
             hasty = [task for task in lane.tasks if task.deadline is not None and now + needed > task.deadline]
             if lane.rows - sum(task.left for task in hasty) >= limit:
                 self._expire(lane, hasty, now)
-                return limit
+                return max(limit, self._least(lane))
             limit = limit * 3 // 4
-        return max(limit, 1 if self._options.enable_large_batch_splitting else _oldest(lane).left)
+        return max(limit, self._least(lane))
 
     def _fill(self, lane: _Lane[T], now: float, limit: int) -> tuple[list[Piece[T]], list[T], list[T]]:
         """Pieces in order, as many as all can be in time; the tasks before them whose deadline is past, or too near."""

@@ -66,6 +66,13 @@ def test_with_a_timeout_a_batch_waits_for_more():
     assert first.left == 0
 
 
+def test_under_pressure_a_request_runs_even_if_it_is_larger_than_the_batch_that_would_relieve():
+    queue = BatchQueue(options(8, batch_timeout_micros=2_000))
+    hasty, large = scheduled(queue, task(1, at=10.0, deadline=10.001), task(5, at=10.0))
+    queue.drop(hasty, late_at=10.001)
+    assert tasks_of(queue.take(queue.due())) == [large]
+
+
 @pytest.mark.parametrize("sizes", [(4,), (2, 2), (3, 2)])
 def test_full_batch_does_not_wait_for_its_timeout(sizes):
     queue = BatchQueue(options(4, batch_timeout_micros=1_000_000))
