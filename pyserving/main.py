@@ -20,8 +20,8 @@ _FAILED = 255
 """As `return -1` of tensorflow_model_server's main leaves."""
 _OPEN_FILES = 1 << 16
 SWITCH_SECONDS = 0.001
-"""How long a thread that computes, as a load's does at times, keeps the event loop from the GIL whenever that has let go
-of it. Python's own 5 ms come several times in one turn of the loop."""
+"""How long a thread that computes, as a load's does at times, keeps the event loop from the GIL whenever that has let
+it go. Python's own 5 ms come several times in one turn of the loop."""
 _ONE_SIGNAL_SECONDS = 0.2
 """Supervisors signal a process and its group in one go; what comes together is one wish to stop."""
 
