@@ -117,11 +117,12 @@ def machine() -> str:
 
 async def serve(flags: Sequence[str]) -> None:
     """A ModelServer that tells on stdout, a JSON object a line, what happens to versions and how its loop stalls."""
-    from pyserving import logs, options
+    from pyserving import logs, main, options
     from pyserving.model_server import ModelServer
 
     parsed = options.parse(flags)
     logs.configure("text", os.environ.get("BENCHMARK_LOG_LEVEL", "warning"))
+    sys.setswitchinterval(main.SWITCH_SECONDS)
     server = ModelServer(parsed.options, parsed.given)
     server.monitor.subscribe(
         lambda state: tell(model=state.id.name, version=state.id.version, state=state.manager_state.name)

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from time import thread_time
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -29,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 MOST_BYTES_TO_PLAN_TWICE = 64 << 20
 """Each callable holds its own copy of the graph's constants, so a frozen model as large as this gets one way only."""
+
+MOST_SECONDS_TO_PLAN_TWICE = 0.1
+"""A graph that takes TensorFlow longer to prepare takes it milliseconds to run, of which another way would save little;
+and a load should take as little as can be from the models that serve meanwhile."""
 
 _IN_THE_POOL = config_pb2.RunOptions()
 _IN_THE_CALLER = config_pb2.RunOptions(inter_op_thread_pool=-1)
@@ -103,10 +108,17 @@ class TfSessionExecutor:
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
         """One callable for each way. Raises what TensorFlow says of tensors that cannot be fed or fetched."""
         with _plan_errors():
-            ways = tuple(Way(name, self._callable(feeds, fetches, options)) for name, options in self._run_options)
+            ways = tuple(self._ways(feeds, fetches))
             feed_types = tuple(saved_model.data_type(self._session.data_type(feed)) for feed in feeds)
             ops = self._session.graph_ops
             return Plan(feeds, fetches, feed_types, ways, ops is not None and ops.are_bounded(feeds, fetches))
+
+    def _ways(self, feeds: Sequence[str], fetches: Sequence[str]) -> Iterator[Way]:
+        began = thread_time()
+        for name, options in self._run_options:
+            yield Way(name, self._callable(feeds, fetches, options))
+            if thread_time() - began > MOST_SECONDS_TO_PLAN_TWICE:
+                return
 
     def _callable(self, feeds: Sequence[str], fetches: Sequence[str], run_options: Any) -> _Callable:
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches, run_options=run_options)
