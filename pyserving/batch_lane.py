@@ -25,6 +25,9 @@ from pyserving.session import TIMED_OUT, Handle, Observe
 
 MOST_REFUSALS = 3
 """Of batches in a row, by a model that takes their requests one by one; then it is asked for no more."""
+STUCK_SECONDS = 2.0
+"""After which a run that nobody waits for any more is taken to be stuck. Those that are merely late would be made later
+still by other threads beside them."""
 TIMED_OUT_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 """As batching_session.cc."""
 
@@ -152,7 +155,7 @@ class Lane:
             self._counts.depth(self._queue.depth)
         for flight in self._flights.get(request, ()):
             if not flight.is_awaited:
-                self._scheduler.abandon(flight)
+                request.future.get_loop().call_later(STUCK_SECONDS, self._scheduler.abandon, flight)
 
     def _too_late(self, request: Request) -> None:
         """It left the queue, for its deadline has come or is too near for any run. Its timer answers it, on time."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyserving.batch_lane import MOST_REFUSALS
+from pyserving.batch_lane import MOST_REFUSALS, STUCK_SECONDS
 from pyserving.batching.counts import BatchCounts
 from pyserving.batching.parameters import QueueOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
@@ -340,7 +340,7 @@ async def test_cancelled_request_never_runs(model, threads, executor):
     assert m.dropped("cancelled") == 1
 
 
-async def test_run_that_nobody_waits_for_gets_a_stand_in(executor, running):
+async def test_run_that_nobody_waits_for_and_does_not_end_gets_a_stand_in(executor, running, clock):
     async with Workers("batch", 1) as batches:
         m = Model(executor, running, batches)
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
@@ -355,7 +355,10 @@ async def test_run_that_nobody_waits_for_gets_a_stand_in(executor, running):
         await arrived.wait()
         stuck.cancel()
         executor.before_run = lambda: None
-        assert values([await m.run([[2.0]])]) == [[[2.0]]]
+        (waiting,) = await m.asked(m.run([[2.0]]))
+        assert not waiting.done()
+        clock.advance(STUCK_SECONDS)
+        assert values([await waiting]) == [[[2.0]]]
         gate.set()
     assert executor.shapes == [(1, 1), (1, 1)]
 
