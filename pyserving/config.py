@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +13,13 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from pyserving import protos
+from pyserving.batching.parameters import (
+    POOL_NAME_WITHOUT_FILE,
+    PoolOptions,
+    QueueOptions,
+    pool_options,
+    queue_options,
+)
 from pyserving.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -25,6 +34,8 @@ from pyserving.options import Options
 _log = logging.getLogger(__name__)
 _Message = TypeVar("_Message", bound=Message)
 
+BATCHING_PARAMETERS_FILE = "batching_params.pbtxt"
+"""In a version folder."""
 DEFAULT_MONITORING_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -119,6 +130,41 @@ def session_config(options: Options) -> bytes:
     if not options.per_process_gpu_memory_fraction:
         config.gpu_options.allow_growth = True
     return config.SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """What the batching flags come to."""
+
+    pool: PoolOptions
+    queue: QueueOptions | None
+    """For every version; None: each brings its own or is not batched."""
+
+
+def batching(options: Options, cpus: int) -> Batching | None:
+    """None: no batching. Raises InvalidArgument for parameters that cannot be, as well as for a bad file."""
+    if not options.enable_batching:
+        return None
+    if not options.batching_parameters_file:
+        pool = PoolOptions(POOL_NAME_WITHOUT_FILE, cpus)
+        return Batching(pool, None if options.enable_per_model_batching_parameters else QueueOptions())
+    parameters = read_text_proto(options.batching_parameters_file, protos.BatchingParameters)
+    pool = pool_options(parameters, cpus)
+    return Batching(pool, None if options.enable_per_model_batching_parameters else queue_options(parameters))
+
+
+def version_queue_options(path: str, read: Callable[[str], bytes | None]) -> QueueOptions | None:
+    """What the version folder `path` says of its batches; None when it says nothing. Raises as a parameters file does.
+
+    `read(path)` gives what is in a file, None where there is none.
+    """
+    file = f"{path}/{BATCHING_PARAMETERS_FILE}"
+    content = read(file)
+    if content is None:
+        return None
+    if not content:
+        raise InvalidArgument(f"{file}; Invalid argument")
+    return queue_options(parse_text_proto(content, file, protos.BatchingParameters))
 
 
 def model_warmup_options(options: Options) -> protos.ModelWarmupOptions:

@@ -62,6 +62,28 @@ StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIt
 HttpHandler: TypeAlias = Callable[[HttpRequest], HttpResponse | Coroutine[Any, Any, HttpResponse] | None]
 """Answers a request at once or, where it has to wait, by a coroutine; None: not mine. Up to its first wait the
 coroutine may run outside of any task."""
-QuickMethod: TypeAlias = Callable[[Buffer, float | None], bytes | None]
-"""A unary method for requests that it can answer at once, given the deadline too. None: ask the Method, for nothing has
-been done. Raises ServingError."""
+
+
+class Later:
+    """A request that is answered before this turn of the loop is over: it waits for company, and for nothing else.
+
+    It cannot be given up, and it cannot be late: nothing happens on the loop meanwhile but that more requests are read.
+    Each layer that hands it on says what is to be done when its time comes.
+    """
+
+    __slots__ = ("began", "deliver", "finish", "place")
+
+    def __init__(self) -> None:
+        self.finish: Callable[[Any, Any, float], None]
+        """Given this, the outputs or the error of the run, and its microseconds. The front end's."""
+        self.began = 0
+        """The front end's."""
+        self.deliver: Callable[[Later, bytes | Exception], None]
+        """Given this and the answer. The transport's."""
+        self.place: Any = None
+        """The transport's."""
+
+
+QuickMethod: TypeAlias = Callable[[Buffer, float | None], "bytes | Later | None"]
+"""A unary method for requests that it can answer in this turn of the loop, given the deadline too. None: ask the
+Method, for nothing has been done. Raises ServingError."""

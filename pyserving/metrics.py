@@ -76,6 +76,11 @@ class Histogram:
         self.counts[bisect_right(self.limits, value)] += 1
         self.sum += value
 
+    def add_many(self, value: float, count: int) -> None:
+        """The same value, so many times."""
+        self.counts[bisect_right(self.limits, value)] += count
+        self.sum += value * count
+
     def merge(self, other: Histogram) -> None:
         """Add all that `other` holds, whose limits are the same."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -104,11 +109,20 @@ _Cell = TypeVar("_Cell", bound="Counter | Gauge | Histogram")
 class Family(Generic[_Cell]):
     """All the cells of one name, one for each combination of label values."""
 
-    def __init__(self, name: str, kind: str, label_names: Sequence[str], new_cell: Callable[[], _Cell]) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        label_names: Sequence[str],
+        new_cell: Callable[[], _Cell],
+        *,
+        is_shown_empty: bool = True,
+    ) -> None:
         self.name = name
         """With slashes, as TensorFlow names its metrics inside."""
         self.label_names = tuple(label_names)
         self.kind = kind
+        self._is_shown_empty = is_shown_empty
         self._new_cell = new_cell
         self._cells: dict[tuple[str, ...], _Cell] = {}
 
@@ -136,7 +150,9 @@ class Family(Generic[_Cell]):
         return self._cells[min(self._cells)] if self._cells else None
 
     def lines(self) -> Iterator[str]:
-        """The family's part of the page: its TYPE line even when it has no cell."""
+        """The family's part of the page: its TYPE line even without a cell, unless it is to appear with the first."""
+        if not self._cells and not self._is_shown_empty:
+            return
         name = _prometheus_name(self.name)
         label_names = [_prometheus_label(label) for label in self.label_names]
         yield f"# TYPE {name} {self.kind}"
@@ -178,6 +194,9 @@ MICROS = exponential(10, 1.8, 33)
 """Bucket limits of TensorFlow Serving's latencies."""
 EXAMPLES = exponential(1, 2, 15)
 """Bucket limits of examples in a request."""
+ROWS = exponential(1, 2, 14)
+"""Bucket limits of rows in a batch."""
+PERCENT = (1.0, 2.0, 5.0, *(float(percent) for percent in range(10, 101, 10)))
 
 
 class Metrics:
@@ -213,6 +232,15 @@ class Metrics:
         )
         self.wrapped_run_count = self._counter("/tensorflow/serving/batching_session/wrapped_run_count")
 
+        # These come into being with the first batched request.
+        self.input_batch_size = self._late_histogram("/tensorflow/serving/batching_session/input_batch_size", ROWS)
+        self.processed_batch_size = self._late_histogram(
+            "/tensorflow/serving/batching_session/processed_batch_size", ROWS
+        )
+        self.padding_size = self._late_histogram(
+            "/tensorflow/serving/batching_session/padding_size", ROWS, "execution_batch_size"
+        )
+
         # TensorFlow's own registry cannot be read from Python; these are counted where the thing happens.
         self.load_attempt_count = self._counter("/tensorflow/cc/saved_model/load_attempt_count", "model_path", "status")
         self.load_latency = self._counter("/tensorflow/cc/saved_model/load_latency", "model_path")
@@ -232,6 +260,14 @@ class Metrics:
         self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
         self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
+        queue = ("model", "version", "signature")
+        self.batching_queue_depth = self._gauge("/pyserving/batching/queue_depth", *queue)
+        self.batching_wait = self._histogram("/pyserving/batching/wait_micros", MICROS, *queue)
+        self.batching_batch_size = self._histogram("/pyserving/batching/batch_size", ROWS, *queue)
+        self.batching_fill = self._histogram("/pyserving/batching/fill_percent", PERCENT, *queue)
+        self.batching_padding_bytes = self._counter("/pyserving/batching/padding_bytes_total", *queue)
+        self.batching_reruns = self._counter("/pyserving/batching/reruns_total", *queue)
+        self.batching_dropped = self._counter("/pyserving/batching/dropped_total", *queue, "reason")
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
         self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
@@ -285,6 +321,9 @@ class Metrics:
 
     def _histogram(self, name: str, limits: Sequence[float], *label_names: str) -> Family[Histogram]:
         return self._declare(Family(name, "histogram", label_names, lambda: Histogram(limits)))
+
+    def _late_histogram(self, name: str, limits: Sequence[float], *label_names: str) -> Family[Histogram]:
+        return self._declare(Family(name, "histogram", label_names, lambda: Histogram(limits), is_shown_empty=False))
 
     def _declare(self, family: Family[_Cell]) -> Family[_Cell]:
         self._families[family.name] = family

@@ -12,6 +12,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from pyserving import config, options, protos
+from pyserving.batching.counts import BatchCounts
+from pyserving.batching.scheduler import SharedBatchScheduler
+from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
@@ -41,7 +44,7 @@ from pyserving.request_log.log_files import Bounds
 from pyserving.request_log.request_logs import RequestLogs
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
-from pyserving.session import DirectSession
+from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
@@ -98,6 +101,8 @@ class ModelServer:
         self._rest: RestApi
         self._tls: Tls | None = None
         self._session_config = b""
+        self._batching: config.Batching | None = None
+        self._scheduler: SharedBatchScheduler | None = None
         self._loop_time = LoopTime()
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
@@ -112,6 +117,8 @@ class ModelServer:
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
         self._session_config = config.session_config(settings)
+        cpus = schedulable_cpus()
+        self._batching = config.batching(settings, cpus)
         if settings.ssl_config_file:
             self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
@@ -120,10 +127,12 @@ class ModelServer:
             await enter(Workers(name, threads, max_stand_ins=_MOST_STUCK_SCANS, waits_at_close=False))
             for name, threads in (("scan", 1), ("scan-remote", 4))
         ]
-        cpus = schedulable_cpus()
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
         running = await enter(Workers("run", 4 * cpus))
+        if self._batching is not None:
+            pool = self._batching.pool
+            self._scheduler = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = self._core = ServerCore(
@@ -283,7 +292,7 @@ class ModelServer:
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
         open_version = partial(self._open_executor, self._core.platform(version.id.name))
-        return ServableLoader(version, open_version, partial(self._servable, running), self._warm_up())
+        return ServableLoader(version, open_version, partial(self._servable, running, version.path), self._warm_up())
 
     def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
@@ -302,16 +311,17 @@ class ModelServer:
             path,
             tags=options.saved_model_tags(settings),
             session_config=self._session_config,
+            looks_for_state=self._batching is not None,
         )
 
-    def _servable(self, running: Workers, servable_id: ServableId, executor: Executor) -> Servable:
+    def _servable(self, running: Workers, path: str, servable_id: ServableId, executor: Executor) -> Servable:
         """In a loading thread."""
+        count = RunCount(self.metrics, servable_id.name, str(servable_id.version))
+        direct = DirectSession(executor, running, count, self._loop_time)
         servable = Servable(
             servable_id,
             executor,
-            DirectSession(
-                executor, running, RunCount(self.metrics, servable_id.name, str(servable_id.version)), self._loop_time
-            ),
+            self._session(direct, count, path, servable_id, executor),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -319,6 +329,26 @@ class ModelServer:
         gc.collect()
         gc.freeze()
         return servable
+
+    def _session(
+        self, direct: DirectSession, count: RunCount, path: str, servable_id: ServableId, executor: Executor
+    ) -> Session:
+        """In a loading thread."""
+        if self._batching is None or self._scheduler is None or not executor.may_be_batched:
+            return direct
+        queue = self._batching.queue or config.version_queue_options(path, _read_version_file)
+        if queue is None:
+            return direct
+        return BatchingSession(
+            direct,
+            self._scheduler,
+            queue,
+            partial(BatchCounts, self.metrics, servable_id.name, str(servable_id.version)),
+            executor.signature_defs,
+            observe=count,
+            loop_time=self._loop_time,
+            may_rerun=not executor.may_change,
+        )
 
     def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
         settings = self._settings
@@ -475,6 +505,12 @@ class ModelServer:
             _log.info("Exporting HTTP/REST API at:localhost:%d ...", self._settings.rest_api_port)
         for line in _table(core.outcomes(), self.monitor):
             _log.info("%s", line)
+
+
+def _read_version_file(path: str) -> bytes | None:
+    from pyserving.executors import tf_file  # imports TensorFlow, which the model's load has done already
+
+    return tf_file.read(path)
 
 
 def _hopeless(core: ServerCore) -> ServingError | None:

@@ -180,10 +180,11 @@ class Options:
     )
 
     # Batching
-    enable_batching: bool = _bool(False, "Run requests together in batches", _NOT_YET)
-    batching_parameters_file: str = _string("", "Text-format BatchingParameters; needs --enable_batching", _NOT_YET)
+    enable_batching: bool = _bool(False, "Run requests together in batches")
+    batching_parameters_file: str = _string("", "Text-format BatchingParameters; needs --enable_batching")
     enable_per_model_batching_parameters: bool = _bool(
-        False, "Read batching_params.pbtxt in a version's folder; needs --enable_batching", _NOT_YET
+        False,
+        "Batch only versions with a batching_params.pbtxt in their folder, by what it says; needs --enable_batching",
     )
 
     # TensorFlow Lite

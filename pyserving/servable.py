@@ -109,11 +109,15 @@ class Servable:
         return Prediction(self.id, signature.name, dict(zip(aliases, run.outputs, strict=True)), run.runtime_micros)
 
     def prepare(
-        self, signature_name: str, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str]
+        self,
+        acquire: Callable[[], Handle],
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str],
     ) -> PreparedPrediction | None:
         """All that `predict` finds out from these inputs besides their elements; None when some of it is not at hand.
 
-        Raises what `predict` raises.
+        `acquire` gives another handle on this version, for as long as it serves. Raises what `predict` raises.
         """
         signature = self._signature(signature_name)
         _check_input_names(signature.definition, inputs)
@@ -122,8 +126,10 @@ class Servable:
         arrays = [inputs[alias] for alias in signature.input_aliases]
         plan = self._session.plan(signature.feeds, signature.fetches)
         plan.check_dtypes(arrays)
-        run = partial(self._session.run_now, plan.choice(arrays))
-        return PreparedPrediction(self.id, signature.name, signature.input_aliases, signature.output_aliases, run)
+        run, run_at_once = self._session.prepare(plan, arrays, acquire)
+        return PreparedPrediction(
+            self.id, signature.name, signature.input_aliases, signature.output_aliases, run, run_at_once
+        )
 
     async def run(
         self,

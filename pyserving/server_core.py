@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -111,8 +112,10 @@ class ServerCore:
 
         None when not all of it can be known; raises what `predict` raises.
         """
-        with self._handle(spec) as servable:
-            prepared: PreparedPrediction | None = servable.prepare(spec.signature_name, inputs, output_filter)
+        handle = self._handle(spec)
+        acquire = partial(self._manager.get_servable_handle, ServableRequest(handle.id.name, handle.id.version))
+        with handle as servable:
+            prepared: PreparedPrediction | None = servable.prepare(acquire, spec.signature_name, inputs, output_filter)
             return prepared
 
     def _begin_generation(self) -> None:

@@ -19,9 +19,21 @@ from pyserving.executors.execution_plan import LOOP, Choice, ExecutionPlan
 from pyserving.executors.executor import Executor, Way
 from pyserving.executors.loop_licence import LONG_MICROS
 from pyserving.loop_time import LoopTime
+from pyserving.messages import Later
 from pyserving.workers import Job, Share, Workers
 
-__all__ = ["TIMED_OUT", "CallingThreadSession", "DirectSession", "ExecutionPlan", "Handle", "RunResult", "Session"]
+__all__ = [
+    "NOT_AT_ONCE",
+    "TIMED_OUT",
+    "CallingThreadSession",
+    "DirectSession",
+    "ExecutionPlan",
+    "Handle",
+    "PreparedRun",
+    "RunResult",
+    "Session",
+    "by",
+]
 
 _T = TypeVar("_T")
 
@@ -43,6 +55,22 @@ class RunResult(NamedTuple):
     runtime_micros: float
 
 
+class PreparedRun(NamedTuple):
+    """Ways to run a plan on arrays of shapes and types that are known."""
+
+    run: Callable[[Sequence[np.ndarray]], RunResult | Later | None]
+    """Within this turn of the loop; None: not now, and nothing has been done."""
+    run_at_once: Callable[[Sequence[np.ndarray]], RunResult | None]
+    """Before this returns."""
+
+
+def _not_at_once(arrays: Sequence[np.ndarray]) -> None:
+    """Where runs are waited for."""
+
+
+NOT_AT_ONCE = PreparedRun(_not_at_once, _not_at_once)
+
+
 class Session(Protocol):
     """What a Servable asks of a session."""
 
@@ -56,7 +84,9 @@ class Session(Protocol):
         self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], handle: Handle | None, deadline: float | None
     ) -> RunResult: ...
 
-    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None: ...
+    def prepare(
+        self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]
+    ) -> PreparedRun: ...
 
     async def offload(self, function: Callable[[], _T]) -> _T: ...
 
@@ -125,7 +155,7 @@ class DirectSession:
         tensors = (feeds, fetches)
         planned = self._plans.get(tensors) or self._subsets.get(tensors)
         if planned is None:
-            planned = await _by(deadline, asyncio.shield(self._making_of(tensors, handle).future))
+            planned = await by(deadline, asyncio.shield(self._making_of(tensors, handle).future))
         elif tensors in self._subsets:
             self._subsets.move_to_end(tensors)
         return _plan_or_raise(planned)
@@ -150,7 +180,7 @@ class DirectSession:
         choice = plan.choice(arrays)
         if choice.on_loop is not None and self._loop_time is not None:
             if not self._loop_time.is_left:
-                await _by(deadline, self._loop_time.turn(choice.micros_on_loop))
+                await by(deadline, self._loop_time.turn(choice.micros_on_loop))
             if (way := choice.on_loop) is not None:  # still
                 return self._run_on_loop(choice, way, arrays, self._loop_time)
         run = _Run(choice, arrays, self._observe)
@@ -158,10 +188,15 @@ class DirectSession:
         job.on_over = run.over
         run.held = handle.copy() if handle is not None else None
         try:
-            return await _by(deadline, job.future)
+            return await by(deadline, job.future)
         finally:
             if not job.is_over:
                 self._share.give_up(job)
+
+    def prepare(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]) -> PreparedRun:
+        """`run_now` for arrays like these, whose types are right. `acquire` gives handles on the version."""
+        run = partial(self.run_now, plan.choice(arrays))
+        return PreparedRun(run, run)
 
     def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
         """Run arrays whose types are known to be right, and for which `choice` was made, within this turn of the loop.
@@ -271,9 +306,9 @@ class CallingThreadSession:
                 self._run(plan, [array[np.arange(size) % len(array)] for array in arrays])
         return result
 
-    def run_now(self, choice: Choice, arrays: Sequence[np.ndarray]) -> RunResult | None:
-        """None: requests are not answered here."""
-        return None
+    def prepare(self, plan: ExecutionPlan, arrays: Sequence[np.ndarray], acquire: Callable[[], Handle]) -> PreparedRun:
+        """Requests are not answered here."""
+        return NOT_AT_ONCE
 
     async def offload(self, function: Callable[[], _T]) -> _T:
         return function()
@@ -301,7 +336,7 @@ def _plan_or_raise(planned: _Planned) -> ExecutionPlan:
     return planned
 
 
-async def _by(deadline: float | None, future: asyncio.Future[_T]) -> _T:
+async def by(deadline: float | None, future: asyncio.Future[_T]) -> _T:
     """The future's result, or DeadlineExceeded on time."""
     if deadline is None:
         return await future

@@ -9,6 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from pyserving.errors import ServingError
+from pyserving.messages import Later
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -95,8 +96,10 @@ class PreparedPrediction:
     signature_name: str
     input_aliases: tuple[str, ...]
     output_aliases: tuple[str, ...]
-    run: Callable[[Sequence[np.ndarray]], tuple[Sequence[np.ndarray], float] | None]
-    """Inputs in the order of their aliases to outputs in the order of theirs, and the microseconds that it took.
-
-    None when it cannot be done without waiting; nothing has been done then. Raises the ServingError of the run.
+    run: Callable[[Sequence[np.ndarray]], tuple[Sequence[np.ndarray], float] | Later | None]
+    """Inputs in the order of their aliases to outputs in the order of theirs, and the microseconds that it took; or to
+    what will be there before this turn of the loop is over. None when it cannot be done without waiting; nothing has
+    been done then. Raises the ServingError of the run.
     """
+    run_at_once: Callable[[Sequence[np.ndarray]], tuple[Sequence[np.ndarray], float] | None]
+    """The same, for whoever cannot wait for the end of the turn."""

@@ -75,7 +75,8 @@ class FakeCore:
             )
             return [outputs[signature.outputs[alias].name] for alias in aliases], 12.0
 
-        return None if output_filter else PreparedPrediction(servable_id, name, tuple(sorted(inputs)), aliases, run)
+        fed = tuple(sorted(inputs))
+        return None if output_filter else PreparedPrediction(servable_id, name, fed, aliases, run, run)
 
     async def run(
         self,

@@ -10,12 +10,16 @@ import pytest
 from google.protobuf import text_format
 
 from pyserving import protos
+from pyserving.batching.parameters import PoolOptions, QueueOptions
 from pyserving.config import (
+    Batching,
+    batching,
     model_server_config,
     model_warmup_options,
     monitoring_path,
     read_text_proto,
     session_config,
+    version_queue_options,
 )
 from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, ServingError
 from pyserving.model_config import is_absolute, validate_model_server_config
@@ -374,3 +378,61 @@ def test_iterations_of_warm_up_are_set_by_a_positive_flag(flag, text):
 def test_a_base_path_with_a_nul_is_refused():
     with pytest.raises(InvalidArgument, match="to have an absolute path or URI"):
         validate_model_server_config(models({"name": "m", "base_path": "/mod\0els"}))
+
+
+def test_without_the_flag_nothing_is_batched():
+    assert batching(Options(), cpus=2) is None
+
+
+def test_batching_without_a_file_has_defaults():
+    assert batching(Options(enable_batching=True), cpus=2) == Batching(
+        PoolOptions("model_server_batch_threads", 2), QueueOptions()
+    )
+
+
+def test_batching_parameters_come_from_their_file(file):
+    path = file("max_batch_size { value: 8 } num_batch_threads { value: 3 }")
+    assert batching(Options(enable_batching=True, batching_parameters_file=path), cpus=2) == Batching(
+        PoolOptions("batch_threads", 3), QueueOptions(8, 8)
+    )
+
+
+def test_versions_may_have_parameters_of_their_own(file):
+    path = file("max_batch_size { value: 0 } num_batch_threads { value: 3 }")
+    settings = Options(enable_batching=True, batching_parameters_file=path, enable_per_model_batching_parameters=True)
+    assert batching(settings, cpus=2) == Batching(PoolOptions("batch_threads", 3), None)
+
+
+@pytest.mark.parametrize("text", ["max_batch_size { value: 0 }", "num_batch_threads { value: 0 }", "max_batch_size: 3"])
+def test_bad_batching_parameters_end_the_start(file, text):
+    with pytest.raises(InvalidArgument):
+        batching(Options(enable_batching=True, batching_parameters_file=file(text)), cpus=2)
+
+
+def test_version_without_parameters_is_not_batched():
+    assert version_queue_options("/m/1", lambda path: None) is None
+
+
+def test_version_says_how_it_is_batched():
+    asked = []
+
+    def read(path: str) -> bytes:
+        asked.append(path)
+        return b"max_batch_size { value: 4 }"
+
+    assert version_queue_options("/m/1", read) == QueueOptions(4, 4)
+    assert asked == ["/m/1/batching_params.pbtxt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "/m/1/batching_params.pbtxt; Invalid argument"),
+        (b"nonsense", "Invalid protobuf file: '/m/1/batching_params.pbtxt'"),
+        (b"max_batch_size { }", "input_batch_size_limit must be positive; was 0"),
+    ],
+)
+def test_version_with_bad_parameters_does_not_load(content, sentence):
+    with pytest.raises(InvalidArgument) as refused:
+        version_queue_options("/m/1", lambda path: content)
+    assert str(refused.value) == sentence

@@ -16,7 +16,20 @@ PACKAGE = Path(__file__).parents[1] / "pyserving"
 FLOORS: list[list[str]] = [
     ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine"],
     ["lifecycle", "batching", "codec", "core", "inference", "outcome", "model_config"],
-    ["sources", "executors", "session", "servable", "warmup", "loader", "request_log"],
+    [
+        "sources",
+        "executors",
+        "session",
+        "loop_batches",
+        "batch_request",
+        "batch_flight",
+        "batch_lane",
+        "batching_session",
+        "servable",
+        "warmup",
+        "loader",
+        "request_log",
+    ],
     ["server_core"],
     ["frontends", "transports", "client"],
     [
@@ -36,7 +49,17 @@ FLOORS: list[list[str]] = [
 
 FLOOR_OF = {unit: number for number, units in enumerate(FLOORS) for unit in units}
 MAY_IMPORT_ANY_OF_THEIR_FLOOR = [*FLOORS[0], *FLOORS[5]]
-MAY_IMPORT_WHAT_STANDS_BEFORE_THEM = ["session", "servable", "warmup", "loader"]
+MAY_IMPORT_WHAT_STANDS_BEFORE_THEM = [
+    "session",
+    "loop_batches",
+    "batch_request",
+    "batch_flight",
+    "batch_lane",
+    "batching_session",
+    "servable",
+    "warmup",
+    "loader",
+]
 MAY_IMPORT_ONLY = {
     "inference": {*FLOORS[0], "codec", "core"},  # handed a core
     "frontends": {*FLOORS[0], "codec", "core", "inference"},  # handed a core

@@ -299,7 +299,7 @@ def test_startup_warning_names_only_what_was_given_and_does_nothing():
 
     assert startup_warning(given) == (
         "Flags that change nothing here: --skip_initialize_tpu (not applicable: TPUs are not used), "
-        "--enable_batching (no effect yet), --enable_profiler (no effect yet)"
+        "--enable_profiler (no effect yet)"
     )
 
 

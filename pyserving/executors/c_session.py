@@ -20,7 +20,7 @@ from tensorflow.python.client import _pywrap_tf_session
 from tensorflow.python.client import pywrap_tf_session as bindings
 
 from pyserving.errors import Code, InvalidArgument, ServingError, error_for
-from pyserving.executors import graph_ops, op_packages, saved_model
+from pyserving.executors import graph_ops, op_packages, saved_model, stateful_ops
 
 _CONDUIT = "_pybind11_conduit_v1_"
 _IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
@@ -125,21 +125,21 @@ def _session_options(session_config: bytes) -> Iterator[int]:
         api.TF_DeleteSessionOptions(options)
 
 
-def load(path: str, tags: Collection[str], session_config: bytes) -> CSession:
+def load(path: str, tags: Collection[str], session_config: bytes, *, looks_for_state: bool = False) -> CSession:
     """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives."""
     saved_model.check_is_there(path)
     try:
-        return _load(path, tags, session_config)
+        return _load(path, tags, session_config, looks_for_state)
     except ServingError as error:
         failure = error
     meta_graph = saved_model.read_meta_graph(path, tags)  # should this fail, it has the sentence that is expected
     if not op_packages.any_to_import():
         raise failure
     op_packages.import_missing_ops(saved_model.op_types(memoryview(meta_graph.graph_def.SerializeToString())))
-    return _load(path, tags, session_config)
+    return _load(path, tags, session_config, looks_for_state)
 
 
-def _load(path: str, tags: Collection[str], session_config: bytes) -> CSession:
+def _load(path: str, tags: Collection[str], session_config: bytes, looks_for_state: bool) -> CSession:
     api = _c_api()
     names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
     graph = api.TF_NewGraph()
@@ -157,7 +157,7 @@ def _load(path: str, tags: Collection[str], session_config: bytes) -> CSession:
         finally:
             if session is None:
                 api.TF_DeleteGraph(graph)
-        return CSession(session, graph, _content(meta_graph.contents))
+        return CSession(session, graph, _content(meta_graph.contents), looks_for_state=looks_for_state)
 
 
 def _content(buffer: _Buffer) -> memoryview:
@@ -190,10 +190,11 @@ class CSession:
 
     has_run_options = True
 
-    def __init__(self, session: int, graph: int, meta_graph: memoryview) -> None:
+    def __init__(self, session: int, graph: int, meta_graph: memoryview, *, looks_for_state: bool = False) -> None:
         """`meta_graph` is the serialized MetaGraphDef; it is read here and not kept."""
         self.meta_graph, graph_def = saved_model.split(meta_graph)
         self.graph_bytes = len(graph_def)
+        self.may_change = not looks_for_state or stateful_ops.may_change(graph_def, self.meta_graph)
         self.graph_ops = graph_ops.read(graph_def)
         if op_packages.any_to_import():  # for the ops of functions, which nobody looks for before they run
             op_packages.import_missing_ops(saved_model.op_types(graph_def))

@@ -68,6 +68,14 @@ class Executor(Protocol):
     def signature_def_map(self) -> bytes:
         """A serialized tensorflow.serving.SignatureDefMap with every signature as the model has it."""
 
+    @property
+    def may_be_batched(self) -> bool:
+        """Whether requests may be run together. An executor that divides them itself has nothing to gain by it."""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether runs may change the model, so that one which has failed must not be made again. True if unknown."""
+
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Plan:
         """Prepare a run; takes milliseconds. Raises ServingError when these tensors cannot be run."""
 

@@ -36,6 +36,9 @@ def open_python_model(path: str) -> PythonExecutor:
 class PythonExecutor:
     """One loaded model.py. Any number of threads call its `predict` at once."""
 
+    may_be_batched = True
+    may_change = True
+
     def __init__(self, module: PythonModule) -> None:
         """Takes the module over, unless it raises InvalidArgument: for want of a function, or for its signatures."""
         try:

@@ -13,18 +13,19 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.framework import ops
 
-from pyserving.executors import graph_ops, op_packages, saved_model
+from pyserving.executors import graph_ops, op_packages, saved_model, stateful_ops
 
 
-def load(path: str, tags: Collection[str], session_config: bytes) -> PythonSession:
+def load(path: str, tags: Collection[str], session_config: bytes, *, looks_for_state: bool = False) -> PythonSession:
     """Load the version folder `path` in the steps of cc/saved_model/loader.cc: graph, variables, init op."""
     meta_graph = saved_model.read_meta_graph(path, tags)
+    graph_def = memoryview(meta_graph.graph_def.SerializeToString())
     if op_packages.any_to_import():
-        graph_def = memoryview(meta_graph.graph_def.SerializeToString())
         op_packages.import_missing_ops(saved_model.op_types(graph_def))
     graph = _import_graph(meta_graph)
     made = tf.compat.v1.Session(graph=graph, config=config_pb2.ConfigProto.FromString(session_config))
     session = PythonSession(made, meta_graph)
+    session.may_change = not looks_for_state or stateful_ops.may_change(graph_def, meta_graph)
     try:
         _initialize(session, path, meta_graph)
     except BaseException:
@@ -70,6 +71,7 @@ class PythonSession:
 
     def __init__(self, session: Any, meta_graph: Any) -> None:
         self.meta_graph = meta_graph
+        self.may_change = True
         self.graph_ops = graph_ops.read(memoryview(meta_graph.graph_def.SerializeToString()))
         self.graph_bytes: int = meta_graph.graph_def.ByteSize()
         self.has_run_options = hasattr(session, "_make_callable_from_options")

@@ -52,6 +52,10 @@ class Session(Protocol):
         """Size of the serialized GraphDef."""
 
     @property
+    def may_change(self) -> bool:
+        """Whether a run to the outputs of some signature may change the model; True where nobody has looked."""
+
+    @property
     def graph_ops(self) -> GraphOps | None:
         """None for a graph that is not small."""
 
@@ -67,16 +71,17 @@ class Session(Protocol):
 
 
 def open_saved_model(
-    path: str, *, tags: Collection[str] = ("serve",), session_config: bytes = b""
+    path: str, *, tags: Collection[str] = ("serve",), session_config: bytes = b"", looks_for_state: bool = False
 ) -> TfSessionExecutor:
     """Load the version folder `path` as cc/saved_model/loader.cc does: graph, variables, init op.
 
     `session_config` is a serialized tensorflow.ConfigProto. Raises a ServingError with the code and sentence of the C++
-    loader; any number of threads may be loading.
+    loader; any number of threads may be loading. `looks_for_state`: to know whether runs may change the model, which
+    takes up to tens of milliseconds.
     """
     load = c_session.load if c_session.is_available() else python_session.load
     with _load_errors(path):
-        session = load(path, tags, session_config)
+        session = load(path, tags, session_config, looks_for_state=looks_for_state)
         try:
             return TfSessionExecutor(session)
         except BaseException:
@@ -87,9 +92,12 @@ def open_saved_model(
 class TfSessionExecutor:
     """One loaded MetaGraph. Requests change its variables, if its graph does so, until it is closed."""
 
+    may_be_batched = True
+
     def __init__(self, session: Session) -> None:
         self.signature_defs: Mapping[str, SignatureDef] = saved_model.signature_defs(session.meta_graph)
         self.signature_def_map: bytes = saved_model.signature_def_map(session.meta_graph)
+        self.may_change = session.may_change
         self._session = session
         self._run_options = [(POOL, _IN_THE_POOL)]
         if session.has_run_options and session.graph_bytes < MOST_BYTES_TO_PLAN_TWICE:

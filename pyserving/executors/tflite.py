@@ -51,6 +51,9 @@ def _new_interpreter(runtime: TfliteRuntime, content: bytes) -> Any:
 class TfliteExecutor:
     """One loaded model. Runs wait for an interpreter while all are at work."""
 
+    may_be_batched = False
+    may_change = False
+
     def __init__(
         self, runtime: TfliteRuntime, content: bytes, interpreter: Any, num_pools: int, num_interpreters_per_pool: int
     ) -> None:

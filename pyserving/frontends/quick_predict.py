@@ -15,7 +15,7 @@ from pyserving.codec.predict_response import Template
 from pyserving.codec.predict_wire import Elements, PredictCall, PredictDecoder, RequestLayout
 from pyserving.core import Core
 from pyserving.errors import ServingError
-from pyserving.messages import Buffer
+from pyserving.messages import Buffer, Later
 from pyserving.metrics import Metrics, RequestCells
 from pyserving.types import PreparedPrediction
 
@@ -48,8 +48,8 @@ class QuickPredict:
         self._known: dict[RequestLayout, _Known | None] = {}
         self._generation = core.generation
 
-    def __call__(self, body: Buffer, deadline: float | None) -> bytes | None:
-        """The answer, if it can be had without waiting."""
+    def __call__(self, body: Buffer, deadline: float | None) -> bytes | Later | None:
+        """The answer, if it can be had within this turn of the loop."""
         layout = self._decoder.layout(body)
         if layout is None or self._generation != self._core.generation:
             return None
@@ -57,7 +57,7 @@ class QuickPredict:
         if known is None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return None
         answer = known.answer(body)
-        if answer is not None and len(answer) >= self._max_answer_bytes:
+        if known.num_answer_bytes >= self._max_answer_bytes:
             self._known[layout] = None
         return answer
 
@@ -102,7 +102,7 @@ class QuickPredict:
 class _Known:
     """Answers requests of one layout."""
 
-    __slots__ = ("_cells", "_clock", "_places", "_run", "_template")
+    __slots__ = ("_cells", "_clock", "_places", "_run", "_template", "num_answer_bytes")
 
     def __init__(
         self,
@@ -116,24 +116,47 @@ class _Known:
         self._places = _places(prepared.input_aliases, elements)
         self._clock = metrics.clock
         self._cells = cells
+        self.num_answer_bytes = 0
+        """Of the last answer."""
         self._template = Template(
             prepared.servable_id, prepared.signature_name, prepared.output_aliases, as_content=as_content
         )
 
-    def answer(self, body: Buffer) -> bytes | None:
+    def answer(self, body: Buffer) -> bytes | Later | None:
         began = self._clock()
         arrays = [np.ndarray(shape, dtype, body, start) for shape, dtype, start in self._places]
         try:
             run = self._run(arrays)
             if run is None:
                 return None
+            if isinstance(run, Later):
+                run.began, run.finish = began, self._finish
+                return run
             outputs, runtime_micros = run
             answer = self._template.encode(outputs)
+            self.num_answer_bytes = len(answer)
         except Exception as error:
             self._cells.failed((self._clock() - began) // 1000, error)
             raise
         self._cells.answered((self._clock() - began) // 1000, runtime_micros)
         return answer
+
+    def _finish(self, later: Later, outcome: Sequence[np.ndarray] | Exception, runtime_micros: float) -> None:
+        """The run that was put off is over."""
+        answer = outcome if isinstance(outcome, Exception) else self._encoded(outcome)
+        micros = (self._clock() - later.began) // 1000
+        if isinstance(answer, Exception):
+            self._cells.failed(micros, answer)
+        else:
+            self._cells.answered(micros, runtime_micros)
+            self.num_answer_bytes = len(answer)
+        later.deliver(later, answer)
+
+    def _encoded(self, outputs: Sequence[np.ndarray]) -> bytes | Exception:
+        try:
+            return self._template.encode(outputs)
+        except Exception as error:  # as `answer` would raise it
+            return error
 
 
 def _places(

@@ -86,7 +86,7 @@ class QuickPredict:
     def _run(self, known: _Known, asked: PredictBody, began: int) -> Answer | None:
         prepared, clock = known.prepared, self._metrics.clock
         try:
-            run = prepared.run([asked.inputs[alias] for alias in prepared.input_aliases])
+            run = prepared.run_at_once([asked.inputs[alias] for alias in prepared.input_aliases])
             if run is None:
                 return None
             outputs, runtime_micros = run

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from pyserving.errors import Code, ResourceExhausted
+from pyserving.messages import Later
 from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.departure import Departure
 from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
@@ -15,7 +16,7 @@ from pyserving.transports.http2.limits import Allowance
 from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
 from pyserving.transports.http2.request_head import RequestHead, check_trailers
-from pyserving.transports.http2.service import Refusal, Service
+from pyserving.transports.http2.service import Refusal, Service, refusal
 from pyserving.transports.http2.stream import Stream
 from pyserving.transports.http2.unary_call import UnaryCall
 
@@ -43,6 +44,8 @@ class Connection:
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
         self.streams: dict[int, Stream] = {}
+        self.promised = 0
+        """Answers to requests that are no streams, due in this turn of the loop."""
         self._max_streams = self.limits.max_concurrent_streams
         self._given_up: dict[int, None] = {}  # streams that we ended and the peer may not know to be; the oldest first
         self.last_id = 0
@@ -131,22 +134,38 @@ class Connection:
             self._end_request(stream)
 
     def _answer_quickly(self, stream_id: int, head: RequestHead, deadline: float | None, data: memoryview) -> bool:
-        """A request of which `data` is all: whether it could be answered there and then, without becoming a stream.
+        """A request of which `data` is all: whether it could be answered in this turn, without becoming a stream.
 
         Nothing has been done if not.
         """
-        if len(data) > self._receive_window or len(self.streams) >= self._max_streams:
+        if len(data) > self._receive_window or len(self.streams) + self.promised >= self._max_streams:
             return False
         answer = self._service.quick_answer(head, data, deadline)
         if answer is None:
             return False
         self.patience.busy_at = self.now
         self._charge(len(data))
+        if isinstance(answer, Later):
+            answer.place, answer.deliver = (stream_id, head), self._deliver
+            self.promised += 1
+        else:
+            self._write_answer(stream_id, head, answer)
+        return True
+
+    def _deliver(self, later: Later, answer: bytes | Exception) -> None:
+        """What was promised for the end of this turn."""
+        stream_id, head = later.place
+        self.promised -= 1
+        if not self.departure.is_leaving:
+            self._write_answer(stream_id, head, refusal(answer, head) if isinstance(answer, Exception) else answer)
+            self.departure.stream_ended()
+
+    def _write_answer(self, stream_id: int, head: RequestHead, answer: bytes | Refusal) -> None:
+        """Of a request that is no stream."""
         if isinstance(answer, Refusal):
             self.outbox.put(answers.trailers_only(stream_id, answer.code, answer.message))
         elif len(answer) > self.limits.max_send_message or not self.outbox.answer_whole(stream_id, answer):
             self._answer_slowly(stream_id, head, answer)
-        return True
 
     def _answer_slowly(self, stream_id: int, head: RequestHead, answer: bytes) -> None:
         """By a stream after all, as windows have to open for it."""

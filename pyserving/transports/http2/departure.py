@@ -73,7 +73,7 @@ class Departure:
         streams = self._connection.streams
         if self._ends_streams and not any(stream.is_unary for stream in streams.values()):
             self._end_calls()
-        if not streams:
+        if not streams and not self._connection.promised:
             self.leave()
 
     def _end_calls(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyserving.errors import Code
-from pyserving.messages import Method, QuickMethod, StreamMethod
+from pyserving.messages import Later, Method, QuickMethod, StreamMethod
 from pyserving.transports.admission import Admission
 from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import answers, compression
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 class Refusal(NamedTuple):
     code: Code
     message: str
+
+
+def refusal(error: Exception, head: RequestHead) -> Refusal:
+    return Refusal(*status_of(error, head.path))
 
 
 _HEALTH = "/grpc.health.v1.Health/"
@@ -66,8 +70,10 @@ class Service:
             return StreamingCall(connection, stream_id, head, deadline, stream_method)
         return answers.trailers_only(stream_id, Code.UNIMPLEMENTED, "")  # grpc++ gives no message
 
-    def quick_answer(self, head: RequestHead, data: memoryview, deadline: float | None) -> bytes | Refusal | None:
-        """The answer to a request whose DATA is `data`, if it can be had at once; None: nothing has been done."""
+    def quick_answer(
+        self, head: RequestHead, data: memoryview, deadline: float | None
+    ) -> bytes | Later | Refusal | None:
+        """The answer to a request whose DATA is `data`, if it can be had in this turn; None: nothing has been done."""
         quick = self.quick_methods.get(head.path)
         if quick is None or head.http_error or head.encoding not in compression.ENCODINGS or len(data) < PREFIX.size:
             return None
@@ -79,7 +85,7 @@ class Service:
         try:
             return quick(bytes(data[PREFIX.size :]), deadline)
         except Exception as error:
-            return Refusal(*status_of(error, head.path))
+            return refusal(error, head)
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         self.ending.add(task)

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pyserving.errors import Code, Internal, ResourceExhausted, ServingError
-from pyserving.messages import Buffer, CallContext, Method, QuickMethod, reserve_nothing
+from pyserving.messages import Buffer, CallContext, Later, Method, QuickMethod, reserve_nothing
 from pyserving.transports.admission import Admission, Lease
 from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import compression
@@ -120,6 +120,9 @@ class UnaryCall(Stream):
             except Exception as error:
                 self.connection.finish(self, *status_of(error, self.head.path))
                 return
+            if isinstance(answer, Later):
+                answer.place, answer.deliver = self, _deliver
+                return
             if answer is not None:
                 self.answer(answer)
                 return
@@ -205,3 +208,11 @@ class UnaryCall(Stream):
         if self._task is not None:
             self.connection.cancel(self._task)
         self._ended()
+
+
+def _deliver(later: Later, answer: bytes | Exception) -> None:
+    call: UnaryCall = later.place
+    if isinstance(answer, Exception):
+        call.connection.finish(call, *status_of(answer, call.head.path))
+    else:
+        call.answer(answer)

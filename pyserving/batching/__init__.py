@@ -1,0 +1,1 @@
+"""Requests that are run together: forming batches is pure, carrying them out is the scheduler's."""
