@@ -15,7 +15,7 @@ from pyserving.errors import DeadlineExceeded, Internal, InvalidArgument
 from pyserving.executors.execution_plan import Choice, ExecutionPlan
 from pyserving.executors.executor import Plan, Way
 from pyserving.loop_time import TURN_MICROS, LoopTime
-from pyserving.session import DirectSession, RunResult
+from pyserving.session import NOT_AT_ONCE, DirectSession, RunResult
 from pyserving.signature import DataType, SignatureDef
 from pyserving.workers import Workers
 from tests.clock import Clock
@@ -332,8 +332,9 @@ async def test_the_error_of_a_run_now_is_raised_and_counted(session, plan, execu
 
 
 async def test_the_loading_thread_never_runs_now(session, plan):
-    choice = await licensed(session, plan)
-    assert session.in_calling_thread(lambda micros: None).run_now(choice, [X]) is None
+    await licensed(session, plan)
+    here = session.in_calling_thread(lambda micros: None)
+    assert here.prepare(plan, [X], lambda: None) is NOT_AT_ONCE  # type: ignore[arg-type, return-value]
 
 
 async def test_warm_up_earns_the_place_before_the_first_request(session, plan, executor):

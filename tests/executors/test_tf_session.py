@@ -322,7 +322,7 @@ def test_a_load_that_fails_late_gives_its_session_back(exported, monkeypatch):
             closed.append(self)
 
     for module in (c_session, python_session):
-        monkeypatch.setattr(module, "load", lambda path, tags, session_config: Unreadable())
+        monkeypatch.setattr(module, "load", lambda *args, **options: Unreadable())
     with pytest.raises(Internal):
         open_model(exported, models.half_plus_two)
     assert len(closed) == 1
