@@ -127,7 +127,8 @@ class Overload:
         async def call() -> None:
             nonlocal in_time
             with suppress(DeadlineExceeded, Unavailable):
-                in_time += await self._one(patience) <= patience
+                took = await self._one(patience)  # before the sum is read: others add to it meanwhile
+                in_time += took <= patience
 
         calls: set[asyncio.Task[None]] = set()
         began = time.perf_counter()
