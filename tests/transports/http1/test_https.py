@@ -146,8 +146,10 @@ async def test_a_refused_client_that_stays_is_let_go_of(tls, authority):
     limits = Limits(linger_seconds=0.1)
     async with serving(tls, limits) as server, connected(server, client_context(authority)) as (reader, writer):
         writer.write(b"nonsense\r\n\r\n")
+        answer = b""
         with suppress(ConnectionError):
-            await asyncio.wait_for(reader.read(), SECONDS)
+            answer = await asyncio.wait_for(reader.read(), SECONDS)  # to the end of the connection
+        assert answer.startswith(b"HTTP/1.1 400 ")
         writer.transport.abort()
 
 
