@@ -22,6 +22,23 @@ def schedulable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def idle_seconds(root: Path = Path("/")) -> float:
+    """That the CPUs this process may run on have idled, all together, since the machine started.
+
+    In steps of some 10 ms. Always 0 where the system does not tell.
+    """
+    if sys.platform != "linux":
+        return 0.0
+    names = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
+    ticks = 0
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/stat").read_text().splitlines():
+            name, *spent = line.split()
+            if name in names:
+                ticks += int(spent[3]) + int(spent[4])  # idle, and idle while the disk works
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes: what the machine has to give now, or the limit of a cgroup this process is in, where that is less."""
     return min([_machine_memory(root), *_cgroup_limits(root)])

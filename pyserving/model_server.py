@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from pyserving import config, options, protos
 from pyserving.batching.counts import BatchCounts
@@ -48,6 +49,7 @@ from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.spare_time import SpareTime, at_once
 from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
@@ -104,6 +106,8 @@ class ModelServer:
         self._batching: config.Batching | None = None
         self._scheduler: SharedBatchScheduler | None = None
         self._loop_time = LoopTime()
+        self._compute: Callable[..., Any] = at_once
+        """Calls what takes TensorFlow long in a load."""
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
@@ -134,6 +138,8 @@ class ModelServer:
             pool = self._batching.pool
             self._scheduler = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
+        if settings.load_in_spare_time:
+            self._compute = SpareTime(lambda: manager.is_serving)
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = self._core = ServerCore(
             manager,
@@ -312,6 +318,7 @@ class ModelServer:
             tags=options.saved_model_tags(settings),
             session_config=self._session_config,
             looks_for_state=self._batching is not None,
+            compute=self._compute,
         )
 
     def _servable(self, running: Workers, path: str, servable_id: ServableId, executor: Executor) -> Servable:

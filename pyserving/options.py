@@ -230,6 +230,12 @@ class Options:
         "Load a version anew when its files are replaced under the same number; needs memory for both copies at a time",
         ours=True,
     )
+    load_in_spare_time: bool = _bool(
+        True,
+        "While anything is served, load and unload TensorFlow models in what requests leave of the processors (Linux); "
+        "where that is too little, and when off: beside them",
+        ours=True,
+    )
     servable_versions_always_present: bool = _bool(
         True, "Keep the last versions when a base path is emptied or cannot be listed; off: unload them", ours=True
     )

@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p, py_object
-from functools import cache
+from functools import cache, partial
+from time import thread_time
 from typing import Any
 
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import _pywrap_tf_session
 from tensorflow.python.client import pywrap_tf_session as bindings
 
-from pyserving.errors import Code, InvalidArgument, ServingError, error_for
+from pyserving.errors import Code, InvalidArgument, OutOfRange, ServingError, error_for
 from pyserving.executors import graph_ops, op_packages, saved_model, stateful_ops
+from pyserving.spare_time import at_once
 
 _CONDUIT = "_pybind11_conduit_v1_"
 _IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
@@ -52,8 +54,10 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("TF_SetConfig", None, (c_void_p, c_char_p, c_size_t, c_void_p)),
     ("TF_DeleteSessionOptions", None, (c_void_p,)),
     ("TF_NewGraph", c_void_p, ()),
+    ("TF_NewSession", c_void_p, (c_void_p, c_void_p, c_void_p)),
     ("TF_GraphOperationByName", c_void_p, (c_void_p, c_char_p)),
     ("TF_OperationNumOutputs", c_int, (c_void_p,)),
+    ("TF_OperationOpType", c_char_p, (c_void_p,)),
     ("TF_OperationOutputType", c_int, (_Output,)),
     ("TF_DeleteGraph", None, (c_void_p,)),
     (
@@ -125,22 +129,37 @@ def _session_options(session_config: bytes) -> Iterator[int]:
         api.TF_DeleteSessionOptions(options)
 
 
-def load(path: str, tags: Collection[str], session_config: bytes, *, looks_for_state: bool = False) -> CSession:
-    """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives."""
+def load(
+    path: str,
+    tags: Collection[str],
+    session_config: bytes,
+    *,
+    looks_for_state: bool = False,
+    compute: Callable[..., Any] = at_once,
+) -> CSession:
+    """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives.
+
+    `compute(function, *args)` calls the functions of C that take long.
+    """
     saved_model.check_is_there(path)
+    open_model = partial(_load, path, tags, session_config, looks_for_state, compute)
     try:
-        return _load(path, tags, session_config, looks_for_state)
+        return open_model()
     except ServingError as error:
         failure = error
     meta_graph = saved_model.read_meta_graph(path, tags)  # should this fail, it has the sentence that is expected
     if not op_packages.any_to_import():
         raise failure
     op_packages.import_missing_ops(saved_model.op_types(memoryview(meta_graph.graph_def.SerializeToString())))
-    return _load(path, tags, session_config, looks_for_state)
+    return open_model()
 
 
-def _load(path: str, tags: Collection[str], session_config: bytes, looks_for_state: bool) -> CSession:
+def _load(
+    path: str, tags: Collection[str], session_config: bytes, looks_for_state: bool, compute: Callable[..., Any]
+) -> CSession:
     api = _c_api()
+    _start_shared_threads(session_config)
+    open_session = at_once if _has_own_threads(session_config) else compute
     names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
     graph = api.TF_NewGraph()
     session = None
@@ -151,13 +170,36 @@ def _load(path: str, tags: Collection[str], session_config: bytes, looks_for_sta
     ):
         try:
             with _status() as status:
-                session = api.TF_LoadSessionFromSavedModel(
-                    options, run_options, path.encode(), names, len(tags), graph, meta_graph, status
+                session = open_session(
+                    api.TF_LoadSessionFromSavedModel,
+                    *(options, run_options, path.encode(), names, len(tags), graph, meta_graph, status),
                 )
         finally:
             if session is None:
                 api.TF_DeleteGraph(graph)
-        return CSession(session, graph, _content(meta_graph.contents), looks_for_state=looks_for_state)
+        return CSession(session, graph, _content(meta_graph.contents), looks_for_state=looks_for_state, compute=compute)
+
+
+@cache
+def _start_shared_threads(session_config: bytes) -> None:
+    """Threads keep the priority of those who start them, and the first session starts those that all sessions share."""
+    api = _c_api()
+    graph = api.TF_NewGraph()
+    try:
+        with _session_options(session_config) as options:
+            with _status() as status:
+                session = api.TF_NewSession(graph, options, status)
+            with _status() as status:
+                api.TF_DeleteSession(session, status)
+    finally:
+        api.TF_DeleteGraph(graph)
+
+
+@cache
+def _has_own_threads(session_config: bytes) -> bool:
+    """Whether a session starts threads that run its requests."""
+    config = config_pb2.ConfigProto.FromString(session_config)
+    return bool(config.use_per_session_threads or config.session_inter_op_thread_pool)
 
 
 def _content(buffer: _Buffer) -> memoryview:
@@ -190,7 +232,15 @@ class CSession:
 
     has_run_options = True
 
-    def __init__(self, session: int, graph: int, meta_graph: memoryview, *, looks_for_state: bool = False) -> None:
+    def __init__(
+        self,
+        session: int,
+        graph: int,
+        meta_graph: memoryview,
+        *,
+        looks_for_state: bool = False,
+        compute: Callable[..., Any] = at_once,
+    ) -> None:
         """`meta_graph` is the serialized MetaGraphDef; it is read here and not kept."""
         self.meta_graph, graph_def = saved_model.split(meta_graph)
         self.graph_bytes = len(graph_def)
@@ -198,6 +248,8 @@ class CSession:
         self.graph_ops = graph_ops.read(graph_def)
         if op_packages.any_to_import():  # for the ops of functions, which nobody looks for before they run
             op_packages.import_missing_ops(saved_model.op_types(graph_def))
+        self.planning_seconds = 0.0
+        self._compute = compute
         self._session = session
         self._graph = graph
         self._conduit = _Conduit(session)
@@ -209,11 +261,14 @@ class CSession:
         with suppress(IndexError):  # another thread may be at it, too
             while True:
                 bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
+        for fetch in options.fetch:
+            self._check_has_output(fetch)
         buffer = bindings.TF_NewBufferFromString(options.SerializeToString())
         try:
-            handle = bindings.TF_SessionMakeCallable(self._conduit, buffer)
+            handle, seconds = self._compute(_timed, bindings.TF_SessionMakeCallable, self._conduit, buffer)
         finally:
             bindings.TF_DeleteBuffer(buffer)
+        self.planning_seconds += seconds
         return _CCallable(self._conduit, handle, self._released)
 
     def data_type(self, tensor: str) -> int:
@@ -225,6 +280,16 @@ class CSession:
             raise InvalidArgument(f"Tensor {tensor} was not found in the Graph")
         return int(api.TF_OperationOutputType(_Output(operation, int(index or 0))))
 
+    def _check_has_output(self, tensor: str) -> None:
+        """As graph.cc says it, to which TensorFlow comes when it has prepared the rest of the graph. Each SavedModel of
+        Keras has a signature of this kind, with its init op."""
+        name, _, number = tensor.partition(":")
+        api, index = _c_api(), int(number or 0)
+        operation = api.TF_GraphOperationByName(self._graph, name.encode())
+        if operation is not None and index >= (outputs := api.TF_OperationNumOutputs(operation)):
+            kind = api.TF_OperationOpType(operation).decode()
+            raise OutOfRange(f"Node '{name}' (type: '{kind}', num of outputs: {outputs}) does not have output {index}")
+
     def close(self) -> None:
         """Callables that somebody still holds refuse to be called."""
         self._conduit.close()
@@ -235,9 +300,16 @@ class CSession:
         finally:
             try:
                 with _status() as status:
-                    api.TF_DeleteSession(self._session, status)
+                    self._compute(api.TF_DeleteSession, self._session, status)
             finally:
-                api.TF_DeleteGraph(self._graph)
+                self._compute(api.TF_DeleteGraph, self._graph)
+
+
+def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What it returns, and for how many seconds its thread was at work."""
+    began = thread_time()
+    result = function(*args)
+    return result, thread_time() - began
 
 
 class _CCallable:

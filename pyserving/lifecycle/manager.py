@@ -140,6 +140,11 @@ class AspiredVersionsManager:
             raise NotFound(f"Servable not found for request: {request}") from None
         return ServableHandle(harness, self._unload_if_unused)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether any version is AVAILABLE. May be asked in any thread."""
+        return bool(self._serving)
+
     def available_versions(self, name: str) -> list[int]:
         """The versions that requests can reach now, smallest first."""
         return sorted(r.version for r in self._serving if r.name == name and r.version is not None)

@@ -1,0 +1,121 @@
+"""C code that computes for long beside requests: it gets the processors while nobody else wants them.
+
+A run of a model spreads over several threads that wait for each other many times. A load at their side, at whatever
+niceness, has each of them wait until the end of its time slice; one at the system's idle priority makes way at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from pyserving.machine import idle_seconds
+
+_T = TypeVar("_T")
+
+
+def at_once(function: Callable[..., _T], *args: Any) -> _T:
+    """For whom nobody has to make way."""
+    return function(*args)
+
+
+class SpareTime:
+    """Calls functions in what others leave of the processors. They have to release the GIL: who holds it at idle
+    priority keeps everybody waiting.
+
+    No thread can be given back the priority it once had, but by a privileged process. So each call has a thread of its
+    own; threads that the function starts are born with the idle priority, and should end with it.
+    """
+
+    LEAST_SHARE = 0.25
+    """Of one processor, idle before the call. Where less is left, it would take too long, and is made at once."""
+    LOOK_SECONDS = 0.1
+    LOOK_HOLDS_SECONDS = 1.0
+    PATIENCE_SECONDS = 10.0
+    """After which a call that is not over is no longer kept back, if the process may decide so."""
+
+    def __init__(
+        self,
+        is_wanted: Callable[[], bool],
+        *,
+        idle_seconds: Callable[[], float] = idle_seconds,
+        clock: Callable[[], float] = monotonic,
+        wait: Callable[[float], None] = sleep,
+    ) -> None:
+        """`is_wanted()`: whether there is anybody to make way for. Like `idle_seconds` it is asked in any thread."""
+        self._is_wanted = is_wanted
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._wait = wait
+        self._looked_at = -self.LOOK_HOLDS_SECONDS
+        self._is_left = False
+        self._threads: dict[int, None] = {}
+        """Ids of those that are in a call."""
+
+    def __call__(self, function: Callable[..., _T], *args: Any) -> _T:
+        """What the function returns or raises."""
+        if sys.platform != "linux" or not self._is_wanted() or not self._has_time():
+            return function(*args)
+        call = _Call(function, args)
+        thread = threading.Thread(target=call.run, name="spare-time", daemon=True)
+        thread.start()
+        assert thread.native_id is not None
+        self._threads[thread.native_id] = None
+        thread.join(self.PATIENCE_SECONDS)
+        if thread.is_alive():
+            with suppress(OSError):
+                os.sched_setscheduler(thread.native_id, os.SCHED_OTHER, os.sched_param(0))
+            thread.join()
+        del self._threads[thread.native_id]
+        return call.result()
+
+    def _has_time(self) -> bool:
+        """Looks for a moment what is left, unless somebody has just done so."""
+        if self._clock() - self._looked_at >= self.LOOK_HOLDS_SECONDS:
+            began, before = self._clock(), self._left_seconds()
+            self._wait(self.LOOK_SECONDS)
+            self._looked_at = self._clock()
+            self._is_left = self._left_seconds() - before >= self.LEAST_SHARE * (self._looked_at - began)
+        return self._is_left
+
+    def _left_seconds(self) -> float:
+        """That no processor had anything else to do than calls like these."""
+        return self._idle_seconds() + sum(_ran_seconds(thread) for thread in tuple(self._threads))
+
+
+class _Call:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        with suppress(OSError):  # where that is not allowed, it is run all the same
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        try:
+            self._result = self._function(*self._args)
+        except BaseException as error:  # the caller's to raise
+            self._error = error
+
+    def result(self) -> Any:
+        if self._error is None:
+            return self._result
+        try:
+            raise self._error
+        finally:
+            self._error = None  # whose traceback holds this frame
+
+
+def _ran_seconds(thread: int) -> float:
+    """Of a processor; 0 for a thread that has gone."""
+    try:
+        return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
