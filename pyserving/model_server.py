@@ -235,6 +235,7 @@ class ModelServer:
     def _manager(self, loading: Workers, unloading: Workers, running: Workers) -> AspiredVersionsManager:
         settings = self._settings
         self.monitor.subscribe(self._count_state)
+        self.monitor.forgotten.append(self._forget_state)
         self.monitor.subscribe(self.health.on_state)
         return AspiredVersionsManager(
             partial(self._loader, running),
@@ -471,6 +472,9 @@ class ModelServer:
         name, version = state.id.name, str(state.id.version)
         self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
+
+    def _forget_state(self, id: ServableId) -> None:
+        self.metrics.model_version_state.remove(id.name, str(id.version))
 
     def _count_attempt(self, attempt: Attempt) -> None:
         metrics, loader = self.metrics, attempt.loader

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pyserving.machine import idle_seconds
 
@@ -23,6 +23,14 @@ _T = TypeVar("_T")
 def at_once(function: Callable[..., _T], *args: Any) -> _T:
     """For whom nobody has to make way."""
     return function(*args)
+
+
+def _ran_seconds(thread: int) -> float:
+    """0 for a thread that has gone."""
+    try:
+        return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
 
 
 class SpareTime:
@@ -45,28 +53,32 @@ class SpareTime:
         is_wanted: Callable[[], bool],
         *,
         idle_seconds: Callable[[], float] = idle_seconds,
+        ran_seconds: Callable[[int], float] = _ran_seconds,
         clock: Callable[[], float] = monotonic,
         wait: Callable[[float], None] = sleep,
     ) -> None:
-        """`is_wanted()`: whether there is anybody to make way for. Like `idle_seconds` it is asked in any thread."""
+        """`is_wanted()`: whether there is anybody to make way for. All of these are asked in any thread.
+
+        `ran_seconds(thread)`: for how long the thread of that native id has been at work.
+        """
         self._is_wanted = is_wanted
         self._idle_seconds = idle_seconds
+        self._ran_seconds = ran_seconds
         self._clock = clock
         self._wait = wait
         self._looked_at = -self.LOOK_HOLDS_SECONDS
         self._is_left = False
         self._threads: dict[int, None] = {}
-        """Ids of those that are in a call."""
+        """Native ids of those that are in a call."""
 
     def __call__(self, function: Callable[..., _T], *args: Any) -> _T:
         """What the function returns or raises."""
         if sys.platform != "linux" or not self._is_wanted() or not self._has_time():
             return function(*args)
         call = _Call(function, args)
-        thread = threading.Thread(target=call.run, name="spare-time", daemon=True)
+        thread = threading.Thread(target=self._run, args=(call,), name="spare-time", daemon=True)
         thread.start()
         assert thread.native_id is not None
-        self._threads[thread.native_id] = None
         thread.join(self.PATIENCE_SECONDS)
         if thread.is_alive():
             with suppress(OSError):
@@ -74,6 +86,13 @@ class SpareTime:
             thread.join()
         del self._threads[thread.native_id]
         return call.result()
+
+    def _run(self, call: _Call[Any]) -> None:
+        """In the thread."""
+        self._threads[threading.get_native_id()] = None
+        with suppress(OSError):  # where that is not allowed, it is run all the same
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        call.run()
 
     def _has_time(self) -> bool:
         """Looks for a moment what is left, unless somebody has just done so."""
@@ -86,36 +105,26 @@ class SpareTime:
 
     def _left_seconds(self) -> float:
         """That no processor had anything else to do than calls like these."""
-        return self._idle_seconds() + sum(_ran_seconds(thread) for thread in tuple(self._threads))
+        return self._idle_seconds() + sum(map(self._ran_seconds, tuple(self._threads)))
 
 
-class _Call:
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+class _Call(Generic[_T]):
+    def __init__(self, function: Callable[..., _T], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args
-        self._result: Any = None
+        self._result: _T | None = None
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        with suppress(OSError):  # where that is not allowed, it is run all the same
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         try:
             self._result = self._function(*self._args)
         except BaseException as error:  # the caller's to raise
             self._error = error
 
-    def result(self) -> Any:
+    def result(self) -> _T:
         if self._error is None:
-            return self._result
+            return self._result  # type: ignore[return-value]  # a function that returned nothing gives None
         try:
             raise self._error
         finally:
             self._error = None  # whose traceback holds this frame
-
-
-def _ran_seconds(thread: int) -> float:
-    """Of a processor; 0 for a thread that has gone."""
-    try:
-        return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0]) / 1e9
-    except OSError:
-        return 0.0

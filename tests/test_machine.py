@@ -114,3 +114,13 @@ print(seen)
 """
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "[100, 150, 150, 200]\n"
+
+
+def test_idle_time_is_that_of_the_cpus_which_the_process_may_use(root):
+    mine = min(os.sched_getaffinity(0))
+    write(root, "proc/stat", f"cpu  9 9 9 900 90 9\ncpu{mine} 5 0 5 300 50 7 0\ncpu4242 5 0 5 600 40 0 0\nintr 1 2\n")
+    assert machine.idle_seconds(root) == 350 / os.sysconf("SC_CLK_TCK")
+
+
+def test_idle_time_is_none_where_the_system_does_not_tell(tmp_path):
+    assert machine.idle_seconds(tmp_path) == 0.0
