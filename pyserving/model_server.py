@@ -111,6 +111,9 @@ class ModelServer:
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
+        self.monitor.subscribe(self._count_state)
+        self.monitor.forgotten.append(self._forget_state)
+        self.monitor.subscribe(self.health.on_state)
         self._admission = self._new_admission()
         self._unready: str | None = "the server is starting"
         """Why the server as a whole takes no requests."""
@@ -234,9 +237,6 @@ class ModelServer:
 
     def _manager(self, loading: Workers, unloading: Workers, running: Workers) -> AspiredVersionsManager:
         settings = self._settings
-        self.monitor.subscribe(self._count_state)
-        self.monitor.forgotten.append(self._forget_state)
-        self.monitor.subscribe(self.health.on_state)
         return AspiredVersionsManager(
             partial(self._loader, running),
             loading,

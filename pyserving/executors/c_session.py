@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p, py_object
 from functools import cache, partial
+from threading import get_ident
 from time import thread_time
 from typing import Any
 
@@ -250,6 +251,7 @@ class CSession:
             op_packages.import_missing_ops(saved_model.op_types(graph_def))
         self.planning_seconds = 0.0
         self._compute = compute
+        self._loading_thread = get_ident()
         self._session = session
         self._graph = graph
         self._conduit = _Conduit(session)
@@ -263,9 +265,11 @@ class CSession:
                 bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
         for fetch in options.fetch:
             self._check_has_output(fetch)
+        is_loading = get_ident() == self._loading_thread
+        compute = self._compute if is_loading else at_once  # for a request, which waits for it
         buffer = bindings.TF_NewBufferFromString(options.SerializeToString())
         try:
-            handle, seconds = self._compute(_timed, bindings.TF_SessionMakeCallable, self._conduit, buffer)
+            handle, seconds = compute(_timed, bindings.TF_SessionMakeCallable, self._conduit, buffer)
         finally:
             bindings.TF_DeleteBuffer(buffer)
         self.planning_seconds += seconds

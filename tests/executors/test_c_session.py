@@ -26,6 +26,17 @@ def load(exported, model=models.half_plus_two, session_config: bytes = b"") -> c
     return c_session.load(str(exported(model)), ["serve"], session_config)
 
 
+class Recorder:
+    """Makes each call, and remembers its name."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def __call__(self, function, *args):
+        self.called.append(function.__name__)
+        return function(*args)
+
+
 def test_the_c_api_can_still_be_used():
     """If this fails, TensorFlow has changed: all works, but loading a model holds up requests for much longer."""
     assert c_session.is_available()
@@ -69,31 +80,33 @@ def test_tensorflow_says_the_same_of_such_an_output(exported, monkeypatch):
 
 
 def test_what_takes_long_is_left_to_compute(exported):
-    called: list[str] = []
-
-    def compute(function, *args):
-        called.append(function.__name__)
-        return function(*args)
-
+    compute = Recorder()
     session = c_session.load(str(exported(models.half_plus_two)), ["serve"], b"", compute=compute)
     call = session.make_callable(config_pb2.CallableOptions(feed=["x:0"], fetch=["y:0"]))
     assert call(np.ones(1, np.float32))[0].tolist() == [2.5]
     session.close()
-    assert called == ["TF_LoadSessionFromSavedModel", "_timed", "TF_DeleteSession", "TF_DeleteGraph"]
+    assert compute.called == ["TF_LoadSessionFromSavedModel", "_timed", "TF_DeleteSession", "TF_DeleteGraph"]
     assert session.planning_seconds > 0
+
+
+def test_a_callable_that_a_request_waits_for_is_made_at_once(exported):
+    compute = Recorder()
+    session = c_session.load(str(exported(models.half_plus_two)), ["serve"], b"", compute=compute)
+    made: list[object] = []
+    options = config_pb2.CallableOptions(feed=["x:0"], fetch=["y:0"])
+    request = threading.Thread(target=lambda: made.append(session.make_callable(options)))
+    request.start()
+    request.join()
+    assert len(made) == 1
+    assert compute.called == ["TF_LoadSessionFromSavedModel"]
 
 
 @pytest.mark.parametrize("config", [{"use_per_session_threads": True}, {"session_inter_op_thread_pool": [{}]}])
 def test_a_session_that_starts_threads_of_its_own_is_not_opened_in_spare_time(exported, config):
-    called: list[str] = []
-
-    def compute(function, *args):
-        called.append(function.__name__)
-        return function(*args)
-
+    compute = Recorder()
     session_config = config_pb2.ConfigProto(**config).SerializeToString()
     c_session.load(str(exported(models.half_plus_two)), ["serve"], session_config, compute=compute).close()
-    assert called == ["TF_DeleteSession", "TF_DeleteGraph"]
+    assert compute.called == ["TF_DeleteSession", "TF_DeleteGraph"]
 
 
 SERVING_PRIORITIES = """
