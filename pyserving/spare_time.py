@@ -6,9 +6,9 @@ niceness, has each of them wait until the end of its time slice; one at the syst
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -33,16 +33,24 @@ def _ran_seconds(thread: int) -> float:
         return 0.0
 
 
+def _set_policy(thread: int, policy: int) -> None:
+    """Where that is not allowed, or the thread has gone, nothing is lost."""
+    with suppress(OSError):
+        os.sched_setscheduler(thread, policy, os.sched_param(0))
+
+
 class SpareTime:
     """Calls functions in what others leave of the processors. They have to release the GIL: who holds it at idle
     priority keeps everybody waiting.
 
     No thread can be given back the priority it once had, but by a privileged process. So each call has a thread of its
-    own; threads that the function starts are born with the idle priority, and should end with it.
+    own; threads that the function starts may be born with the idle priority, and should end with it.
     """
 
     LEAST_SHARE = 0.25
     """Of one processor, idle before the call. Where less is left, it would take too long, and is made at once."""
+    SHORT_SECONDS = 0.01
+    """In which a call that is over by then keeps the priority of others."""
     LOOK_SECONDS = 0.1
     LOOK_HOLDS_SECONDS = 1.0
     PATIENCE_SECONDS = 10.0
@@ -76,23 +84,19 @@ class SpareTime:
         if sys.platform != "linux" or not self._is_wanted() or not self._has_time():
             return function(*args)
         call = _Call(function, args)
-        thread = threading.Thread(target=self._run, args=(call,), name="spare-time", daemon=True)
-        thread.start()
-        assert thread.native_id is not None
-        thread.join(self.PATIENCE_SECONDS)
-        if thread.is_alive():
-            with suppress(OSError):
-                os.sched_setscheduler(thread.native_id, os.SCHED_OTHER, os.sched_param(0))
-            thread.join()
-        del self._threads[thread.native_id]
+        call.begin()
+        if not call.is_over(self.SHORT_SECONDS):
+            self._keep_back(call)
         return call.result()
 
-    def _run(self, call: _Call[Any]) -> None:
-        """In the thread."""
-        self._threads[threading.get_native_id()] = None
-        with suppress(OSError):  # where that is not allowed, it is run all the same
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        call.run()
+    def _keep_back(self, call: _Call[Any]) -> None:
+        """Until it is over. It is in the function by now, without the GIL, which it would not get back soon."""
+        self._threads[call.thread] = None
+        _set_policy(call.thread, os.SCHED_IDLE)
+        if not call.is_over(self.PATIENCE_SECONDS):
+            _set_policy(call.thread, os.SCHED_OTHER)
+            call.is_over()
+        del self._threads[call.thread]
 
     def _has_time(self) -> bool:
         """Looks for a moment what is left, unless somebody has just done so."""
@@ -109,17 +113,37 @@ class SpareTime:
 
 
 class _Call(Generic[_T]):
+    """A function in a bare thread, which does little more after it: that is done at idle priority, with the GIL."""
+
     def __init__(self, function: Callable[..., _T], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args
         self._result: _T | None = None
         self._error: BaseException | None = None
+        self._beginning, self._running = _thread.allocate_lock(), _thread.allocate_lock()
+        self.thread = 0
+        """Its native id."""
 
-    def run(self) -> None:
+    def begin(self) -> None:
+        """Returns when the thread is about to call the function."""
+        self._beginning.acquire()
+        self._running.acquire()
+        _thread.start_new_thread(self._run, ())
+        self._beginning.acquire()
+
+    def _run(self) -> None:
+        """In the thread."""
+        self.thread = _thread.get_native_id()
+        self._beginning.release()
         try:
             self._result = self._function(*self._args)
         except BaseException as error:  # the caller's to raise
             self._error = error
+        self._running.release()
+
+    def is_over(self, seconds: float = -1) -> bool:
+        """Waits so long for it; without end if that is not said. Not to be asked again when it is."""
+        return self._running.acquire(timeout=seconds)
 
     def result(self) -> _T:
         if self._error is None:

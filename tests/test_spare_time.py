@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 
 import pytest
 
@@ -42,8 +43,11 @@ class Machine:
 
 
 def policy() -> int:
-    """Of the thread that asks."""
-    return os.sched_getscheduler(0)
+    """Of the thread that asks, as soon as it is not the usual one; after a while, if it stays that."""
+    end = time.monotonic() + 0.5
+    while (policy := os.sched_getscheduler(0)) == os.SCHED_OTHER and time.monotonic() < end:
+        os.sched_yield()
+    return policy
 
 
 def test_a_call_makes_way_for_others_where_a_processor_idles():
@@ -52,13 +56,18 @@ def test_a_call_makes_way_for_others_where_a_processor_idles():
 
 def test_the_caller_keeps_its_priority():
     Machine(idle_share=0.5).spare_time()(policy)
-    assert policy() == os.SCHED_OTHER
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_a_short_call_keeps_its_priority(monkeypatch):
+    monkeypatch.setattr(SpareTime, "SHORT_SECONDS", 20.0)
+    assert Machine(idle_share=0.5).spare_time()(os.sched_getscheduler, 0) == os.SCHED_OTHER
 
 
 def test_threads_that_come_later_are_as_others():
     spare_time, policies = Machine(idle_share=0.5).spare_time(), []
     spare_time(policy)
-    thread = threading.Thread(target=lambda: policies.append(policy()))
+    thread = threading.Thread(target=lambda: policies.append(os.sched_getscheduler(0)))
     thread.start()
     thread.join()
     assert policies == [os.SCHED_OTHER]
@@ -78,17 +87,17 @@ def test_calls_in_a_row_need_one_look():
     machine = Machine(idle_share=1.0)
     spare_time = machine.spare_time()
     for _ in range(5):
-        spare_time(policy)
+        spare_time(os.getpid)
     assert machine.waits == 1
 
 
 def test_another_look_follows_when_the_last_is_old():
     machine = Machine(idle_share=1.0)
     spare_time = machine.spare_time()
-    spare_time(policy)
+    spare_time(os.getpid)
     machine.now += SpareTime.LOOK_HOLDS_SECONDS
     machine.idle_share = 0.0
-    assert spare_time(policy) == os.SCHED_OTHER
+    assert spare_time(threading.get_ident) == threading.get_ident()
 
 
 def test_what_a_call_takes_is_left_to_the_next_one():
@@ -96,6 +105,7 @@ def test_what_a_call_takes_is_left_to_the_next_one():
     spare_time = machine.spare_time()
 
     def busy() -> bool:
+        policy()  # the call is kept back by now
         machine.now += SpareTime.LOOK_HOLDS_SECONDS
         machine.idle_share, machine.busy_share = 0.0, 1.0
         return spare_time(threading.get_ident) != threading.get_ident()
@@ -112,6 +122,7 @@ def test_results_and_errors_come_back():
 
 
 def test_a_call_of_long_is_no_longer_kept_back_if_that_is_allowed(monkeypatch):
+    monkeypatch.setattr(SpareTime, "SHORT_SECONDS", 0.0)
     monkeypatch.setattr(SpareTime, "PATIENCE_SECONDS", 0.0)
     lifted = threading.Event()
     allow = os.sched_setscheduler

@@ -124,12 +124,19 @@ def idle_threads():
             pass
     return found
 
+SpareTime.SHORT_SECONDS = 0.0
 policies = []
 spare_time = SpareTime(lambda: True, idle_seconds=time.monotonic)
 
+def kept_back(function, *args):
+    end = time.monotonic() + 10
+    while os.sched_getscheduler(0) != os.SCHED_IDLE and time.monotonic() < end:
+        os.sched_yield()
+    policies.append(os.sched_getscheduler(0))
+    return function(*args)
+
 def compute(function, *args):
-    policies.append(spare_time(os.sched_getscheduler, 0))
-    return spare_time(function, *args)
+    return spare_time(kept_back, function, *args)
 
 executor = open_saved_model(sys.argv[1], compute=compute)
 executor.plan(("x:0",), ("y:0",)).ways[0].run(np.ones(1, np.float32))
