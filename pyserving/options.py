@@ -278,6 +278,18 @@ class Options:
         " 0: from the files that the process may open, up to 16384",
         ours=True,
     )
+    auth_tokens_file: str = _string(
+        "",
+        "File of tokens, one a line, of which each gRPC call and HTTP request must show one:"
+        " `authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Empty: none are asked for",
+        ours=True,
+    )
+    auth_exempt_health: bool = _bool(
+        True,
+        "With --auth_tokens_file: answer grpc.health.v1, /healthz and /readyz without a token. They name the models and"
+        " their states",
+        ours=True,
+    )
     rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
         "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
