@@ -81,7 +81,10 @@ class Options:
     """The value of every flag. The fields' metadata hold a `Flag` each."""
 
     # Ports
-    port: int = _int32(8500, "TCP port of the gRPC services, on all IPv4 interfaces. 0: none")
+    port: int = _int32(
+        8500,
+        "TCP port of the gRPC services, on all interfaces; with --grpc_transport=http2 on those of IPv4. 0: none",
+    )
     grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
     rest_api_port: int = _int32(0, "TCP port of HTTP: the REST API, metrics and health pages. 0: none")
     rest_api_num_threads: int = _int32(
