@@ -52,7 +52,7 @@ class Terminal:
 @pytest.fixture
 def terminal(exported: Exported, tmp_path: Path) -> Terminal:
     shutil.copytree(exported(models.half_plus_two), tmp_path / "models" / "1")
-    replaced = {"8500": str(free_port()), "8501": str(free_port()), "/models/m": str(tmp_path / "models")}
+    replaced = {"8500": str(free_port()), "8501": str(free_port()), "=/models/m": f"={tmp_path}/models"}
     return Terminal(tmp_path, {**replaced, "status m ": f"status m --target localhost:{replaced['8500']} "})
 
 
