@@ -101,6 +101,23 @@ def half_plus_two_tf2(path: Path) -> None:
     tf.saved_model.save(model, str(path), signatures=model.__call__)
 
 
+def compiled_by_xla(path: Path) -> None:
+    """y = x * x + 1 as a function that must be compiled by XLA."""
+    import tensorflow as tf
+
+    class Compiled(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x):
+            return {"y": self.square_plus_one(x)}
+
+        @tf.function(jit_compile=True)
+        def square_plus_one(self, x):
+            return x * x + 1.0
+
+    model = Compiled()
+    tf.saved_model.save(model, str(path), signatures=model.__call__)
+
+
 def counter(path: Path) -> None:
     """A float that requests change, held in a reference variable; most signatures take no input.
 

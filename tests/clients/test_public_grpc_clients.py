@@ -50,6 +50,7 @@ def two_classes(logit: float) -> list[float]:
     return [1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))]
 
 
+@pytest.mark.proves("rpc PredictionService.Predict")
 @pytest.mark.client(
     "tensorflow_template_application, dense model, Python with `grpc.beta`",
     request="Predict `default`: `keys` int32 [4] for a placeholder of [-1,1] and `features` float [4,9] as content;"
@@ -71,6 +72,7 @@ def test_dense_client_of_grpc_beta(served: Served) -> None:
         assert answer.model_spec.version.value == 2
 
 
+@pytest.mark.proves("field ModelSpec.name", "field ModelSpec.version")
 @pytest.mark.client(
     "tensorflow_template_application, dense model, Go",
     request="Predict `default`, version 1: `keys` `int_val` [3], `features` `float_val` [3,9], dimensions with names",
@@ -166,6 +168,7 @@ def test_session_bundle_is_told_apart(served: Served) -> None:
     assert status.status.error_message == "Session Bundle is deprecated and removed."
 
 
+@pytest.mark.proves("field ModelSpec.signature_name")
 @pytest.mark.client(
     "deeplab_v3, the notebook of the freeCodeCamp article",
     request="Predict `deeplab`, signature `predict_images`: `images` float [1,600,512,3] as content (3.7 MB),"
@@ -306,6 +309,7 @@ def test_bert_client_of_keras(served: Served) -> None:
     )
 
 
+@pytest.mark.proves("difference: Batching: requests of different shapes")
 @pytest.mark.client(
     "EAST text detector (vitaFlow `grpc_predict.py`), eight threads, `--enable_batching`",
     request="Predict `EAST`, signature `serving_default`: `images` float [1,H,W,3] of mixed sizes; 10 s",
@@ -378,6 +382,7 @@ def test_warmup_writer(served: Served) -> None:
     assert "/resnet/1" in line
 
 
+@pytest.mark.proves("rpc PredictionService.GetModelMetadata")
 @pytest.mark.client(
     "Kubeflow's Tornado proxy (`http-proxy/server.py`)",
     request="GetModelMetadata `signature_def`, 20 s; then `Predict.future` with `make_tensor_proto(values, dtype)`"
@@ -402,6 +407,7 @@ def test_kubeflow_proxy(served: Served) -> None:
     np.testing.assert_allclose([row["softmax"] for row in predictions], [two_classes(-0.9), [0.5, 0.5]], rtol=1e-6)
 
 
+@pytest.mark.proves("rpc PredictionService.Classify")
 @pytest.mark.client(
     "Kubeflow's Tornado proxy, `:classify`",
     request="Classify `mnist`: tf.Examples made of a list of instances",
