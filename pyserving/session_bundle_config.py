@@ -94,12 +94,12 @@ def of_file(path: str) -> dict[str, protos.SessionBundleConfig]:
     return configs
 
 
-_NOT_READ_THERE = "TensorFlow Serving does not read it either"
+_NOT_HEEDED_THERE = "TensorFlow Serving does not heed it either"
 _IDLE_FIELDS = {
     "experimental_transient_ram_bytes_during_load": "memory is not reserved for loads",
-    "resource_estimation_uses_validation_result": _NOT_READ_THERE,
-    "in_graph_batching_parameters": _NOT_READ_THERE,
-    "experimental_fixed_input_tensors": _NOT_READ_THERE,
+    "resource_estimation_uses_validation_result": _NOT_HEEDED_THERE,
+    "in_graph_batching_parameters": _NOT_HEEDED_THERE,
+    "experimental_fixed_input_tensors": _NOT_HEEDED_THERE,
 }
 
 

@@ -177,6 +177,7 @@ def test_list_can_only_be_followed_by_a_list(next_config):
     )
 
 
+@pytest.mark.proves("field ModelServerConfig.custom_model_config")
 def test_custom_config_is_not_supported():
     error = refusal(protos.ModelServerConfig(custom_model_config={}))
 
@@ -224,12 +225,14 @@ def test_platform_of_a_model_stays():
     )
 
 
+@pytest.mark.proves("field ModelConfig.model_type")
 def test_platform_may_be_named_the_old_way_instead():
     config = models({"name": "a", "model_platform": "", "model_type": 1})
 
     assert len(validate_model_server_config(config, previous=models({"name": "a"}))) == 1
 
 
+@pytest.mark.proves("field ModelConfig.model_platform", "field ModelConfig.model_type")
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -265,6 +268,7 @@ def logging_config(prefix="/logs/m", rate=0.5, **more):
     }
 
 
+@pytest.mark.proves("field LogCollectorConfig.type")
 @pytest.mark.parametrize("type_", ["", "tfrecord"])
 def test_requests_may_be_logged_to_files(type_):
     config = models({"logging_config": logging_config(type=type_)})
@@ -272,6 +276,7 @@ def test_requests_may_be_logged_to_files(type_):
     assert len(validate_model_server_config(config)) == 1
 
 
+@pytest.mark.proves("field LogCollectorConfig.type", "difference: `logging_config`")
 @pytest.mark.parametrize(
     ("wish", "status"),
     [
@@ -302,6 +307,12 @@ def test_metrics_page_is_at_the_usual_path_when_http_is_open():
     assert monitoring_path(Options(rest_api_port=8501)) == "/monitoring/prometheus/metrics"
 
 
+@pytest.mark.proves(
+    "field MonitoringConfig.prometheus_config",
+    "field PrometheusConfig.enable",
+    "field PrometheusConfig.path",
+    "difference: Prometheus page",
+)
 @pytest.mark.parametrize(
     ("text", "path"),
     [
@@ -352,6 +363,9 @@ def test_version_with_bad_parameters_does_not_load(content, sentence):
 # Configs inside of an Any
 
 
+@pytest.mark.proves(
+    "field ThreadPoolFactoryConfig.thread_pool_factory_config", "difference: `--thread_pool_factory_config_file`"
+)
 @pytest.mark.parametrize(
     ("text", "status"),
     [

@@ -98,6 +98,7 @@ def test_no_words_give_the_defaults():
     assert (parsed.given, parsed.stdout, parsed.stderr, parsed.exit_status) == (frozenset(), "", "", None)
 
 
+@pytest.mark.proves("difference: Flags")
 @pytest.mark.parametrize(
     ("word", "name", "value"),
     [

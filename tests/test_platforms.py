@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_python_is_there_when_it_is_allowed_and_shares_the_batches():
     assert found["python"].batching == found["tensorflow"].batching != None  # noqa: E711  # a chain reads best here
 
 
+@pytest.mark.proves("field SessionBundleConfig.batching_parameters", "field SessionBundleConfig.saved_model_tags")
 def test_a_file_takes_the_place_of_the_flags(file):
     path = file(platform_map(tensorflow="", tuned='saved_model_tags: "tuned" batching_parameters {}'))
     found = made(platform_config_file=path, saved_model_tags="a", enable_batching=True, mixed_precision="bfloat16")
@@ -94,6 +96,7 @@ def test_batching_parameters_come_from_their_file(file):
     )
 
 
+@pytest.mark.proves("field SessionBundleConfig.enable_per_model_batching_params")
 def test_versions_may_have_parameters_of_their_own(file):
     path = file("max_batch_size { value: 0 } num_batch_threads { value: 3 }")
     platform = only(enable_batching=True, batching_parameters_file=path, enable_per_model_batching_parameters=True)
@@ -106,6 +109,7 @@ def test_bad_batching_parameters_end_the_start(file, text):
         made(enable_batching=True, batching_parameters_file=file(text))
 
 
+@pytest.mark.proves("field SessionBundleConfig.wrap_session_with_no_threading_params")
 def test_a_session_that_ignores_thread_pools_is_not_batched(file):
     path = file(platform_map(tensorflow="batching_parameters {} wrap_session_with_no_threading_params: true"))
     assert only(platform_config_file=path).batching is None
@@ -114,6 +118,7 @@ def test_a_session_that_ignores_thread_pools_is_not_batched(file):
 # Mixed precision
 
 
+@pytest.mark.proves("field SessionBundleConfig.mixed_precision")
 def test_bfloat16_is_an_option_of_the_session(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(machine, "why_no_bfloat16", lambda: None)
@@ -137,6 +142,66 @@ def test_other_precisions_are_told_and_change_nothing(caplog):
 # Opening
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, Any]]]:
+    """What platforms have opened: by what, the path, and the options."""
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    monkeypatch.setattr(platforms, "open_executor", lambda name, path, **options: found.append((name, path, options)))
+    return found
+
+
+def test_tensorflow_is_told_all_that_a_session_needs(opened):
+    flags = {"saved_model_tags": "a,b", "tensorflow_intra_op_parallelism": 3, "enable_batching": True}
+    platform = only(**flags)
+    platform.open(ID, "/m/3")
+    ((name, path, told),) = opened
+    assert (name, path) == ("tensorflow", "/m/3")
+    assert told == {
+        "tags": {"a", "b"},
+        "session_config": platform.session_config,
+        "looks_for_state": True,
+        "load_thread_pool": None,
+    }
+
+
+def test_a_platform_of_another_name_is_tensorflow_too(opened, file):
+    path = file(platform_map(tuned="session_run_load_threadpool_index {} enable_session_metadata: true"))
+    only(platform_config_file=path).open(ID, "/m/3")
+    ((name, _, told),) = opened
+    assert (name, told["load_thread_pool"]) == ("tensorflow", 0)
+    metadata = protos.ConfigProto.FromString(told["session_config"]).experimental.session_metadata
+    assert (metadata.name, metadata.version) == ("m", 3)
+
+
+@pytest.mark.proves(
+    "field SessionBundleConfig.prefer_tflite_model",
+    "field SessionBundleConfig.num_tflite_pools",
+    "field SessionBundleConfig.num_tflite_interpreters",
+    "field SessionBundleConfig.num_tflite_interpreters_per_pool",
+)
+@pytest.mark.parametrize(
+    ("config", "pools", "per_pool"),
+    [
+        ("num_tflite_pools: 3 num_tflite_interpreters: 5", 3, 0),
+        ("num_tflite_interpreters: 5 num_tflite_interpreters_per_pool: 2", 5, 2),
+    ],
+)
+def test_tensorflow_lite_is_preferred_where_there_is_a_model_of_it(opened, file, tmp_path, config, pools, per_pool):
+    platform = only(platform_config_file=file(platform_map(tensorflow=f"prefer_tflite_model: true {config}")))
+    platform.open(ID, str(tmp_path))
+    (tmp_path / "model.tflite").touch()
+    platform.open(ID, str(tmp_path))
+    (first, _, _), (name, _, told) = opened
+    assert (first, name) == ("tensorflow", "tflite")
+    assert told == {"num_pools": pools, "num_interpreters_per_pool": per_pool}
+
+
+def test_python_is_told_nothing(opened):
+    made(allow_python_models=True)["python"].open(ID, "/m/3")
+    assert opened == [("python", "/m/3", {})]
+
+
+@pytest.mark.proves("field SessionBundleConfig.enable_saved_model_config")
 def test_saved_model_config_of_the_server_fails_loads_as_there(file, tmp_path):
     path = file(platform_map(tensorflow="enable_saved_model_config: true"))
     with pytest.raises(Unimplemented, match=r"Saved model config functionality is not implemented\."):

@@ -47,6 +47,14 @@ def test_flags_without_a_value_of_their_own_make_tensorflow_servings_platform():
     ]
 
 
+@pytest.mark.proves(
+    "field SessionBundleConfig.saved_model_tags",
+    "field SessionBundleConfig.enable_model_warmup",
+    "field SessionBundleConfig.prefer_tflite_model",
+    "field SessionBundleConfig.num_tflite_pools",
+    "field SessionBundleConfig.num_tflite_interpreters_per_pool",
+    "field SessionBundleConfig.mixed_precision",
+)
 def test_flags_for_loading_are_handed_on():
     config = of_flags(
         Options(
@@ -103,6 +111,7 @@ def test_thread_count_that_no_session_can_have_is_refused():
         session(tensorflow_session_parallelism=2**32)
 
 
+@pytest.mark.proves("field ModelWarmupOptions.num_request_iterations", "field SessionBundleConfig.model_warmup_options")
 @pytest.mark.parametrize(("flag", "text"), [(-1, ""), (0, ""), (1, "num_request_iterations { value: 1 }")])
 def test_iterations_of_warm_up_are_set_by_a_positive_flag(flag, text):
     options = of_flags(Options(num_request_iterations_for_warmup=flag)).model_warmup_options
@@ -136,6 +145,12 @@ def platform(name: str = "tensorflow", legacy_config: str = "") -> str:
     )
 
 
+@pytest.mark.proves(
+    "field PlatformConfigMap.platform_configs",
+    "field PlatformConfig.source_adapter_config",
+    "field SavedModelBundleSourceAdapterConfig.legacy_config",
+    "field SessionBundleConfig.session_config",
+)
 def test_file_has_a_config_for_each_platform(file):
     configs = of_file(
         file(
@@ -160,6 +175,7 @@ def test_error_in_a_file_is_logged_with_its_place(file, caplog):
     assert caplog.messages[0].startswith("Error parsing text-format tensorflow.serving.PlatformConfigMap: 3:")
 
 
+@pytest.mark.proves("field PlatformConfig.source_adapter_config")
 @pytest.mark.parametrize(
     ("value", "status"),
     [
@@ -182,16 +198,28 @@ def test_platform_of_another_kind_is_refused(file, value, status):
     assert refused.value.status == status
 
 
+@pytest.mark.proves(
+    "field SessionBundleConfig.session_target", "difference: `--platform_config_file`: fields that can change nothing"
+)
 def test_sessions_of_other_processes_are_refused(file):
     path = file(platform(legacy_config='session_target: "grpc://other:2222"'))
     with pytest.raises(InvalidArgument, match="session_target of the platform tensorflow must be empty"):
         of_file(path)
 
 
+@pytest.mark.proves(
+    "field SessionBundleConfig.experimental_transient_ram_bytes_during_load",
+    "field SessionBundleConfig.resource_estimation_uses_validation_result",
+    "field SessionBundleConfig.in_graph_batching_parameters",
+    "field SessionBundleConfig.experimental_fixed_input_tensors",
+    "field ModelWarmupOptions.num_model_warmup_threads",
+    "difference: `--platform_config_file`: fields that can change nothing",
+)
 def test_fields_that_change_nothing_are_named_with_the_reason(file, caplog):
     path = file(
         platform(
             legacy_config="experimental_transient_ram_bytes_during_load: 5 in_graph_batching_parameters {} "
+            "resource_estimation_uses_validation_result: true experimental_fixed_input_tensors {} "
             "model_warmup_options { num_model_warmup_threads { value: 4 } } enable_model_warmup: true"
         )
     )
@@ -199,7 +227,9 @@ def test_fields_that_change_nothing_are_named_with_the_reason(file, caplog):
     assert caplog.messages == [
         f"{path}: fields of the platform tensorflow that change nothing here: "
         "experimental_transient_ram_bytes_during_load (memory is not reserved for loads), "
-        "in_graph_batching_parameters (TensorFlow Serving does not read it either), "
+        "resource_estimation_uses_validation_result (TensorFlow Serving does not heed it either), "
+        "in_graph_batching_parameters (TensorFlow Serving does not heed it either), "
+        "experimental_fixed_input_tensors (TensorFlow Serving does not heed it either), "
         "num_model_warmup_threads (requests are replayed one after another, in their order)"
     ]
 

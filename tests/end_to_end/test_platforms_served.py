@@ -57,6 +57,13 @@ def test_threads_are_as_many_as_flags_say(dense: tuple[str, str], tmp_path: Path
     assert more.total() - less.total() == (6 - 2) + (6 - 3)
 
 
+@pytest.mark.proves(
+    "field PlatformConfigMap.platform_configs",
+    "field SessionBundleConfig.batching_parameters",
+    "field SessionBundleConfig.enable_session_metadata",
+    "field SessionBundleConfig.mixed_precision",
+    "metric :tensorflow:serving:mlmd_map",
+)
 def test_a_platform_config_file_says_how_each_platform_is_served(exported: Exported, tmp_path: Path) -> None:
     legacy = {
         "tensorflow": "batching_parameters { max_batch_size { value: 2 } } enable_session_metadata: true",
@@ -106,11 +113,7 @@ def fetch(port: int, path: str) -> str:
         return content.decode()
 
 
-def test_xla_is_there_for_graphs_that_ask_for_it(dense: tuple[str, str]) -> None:
-    with ServerProcess(*dense) as server, Client(server) as client:
-        np.testing.assert_allclose(ask(client, signature="compiled"), ask(client), rtol=1e-3, atol=1e-5)
-
-
+@pytest.mark.proves("difference: XLA")
 def test_xla_can_be_forbidden_as_tensorflow_serving_does(dense: tuple[str, str]) -> None:
     with ServerProcess(*dense, "--xla_cpu_compilation_enabled=false") as server, Client(server) as client:
         with pytest.raises(grpc.RpcError) as refusal:
@@ -120,6 +123,7 @@ def test_xla_can_be_forbidden_as_tensorflow_serving_does(dense: tuple[str, str])
         assert ask(client).shape == X.shape
 
 
+@pytest.mark.proves("field SavedModelConfig.session_overrides", "field SessionOverrides.disable_meta_optimizer")
 def test_a_version_has_its_say_on_its_session(exported: Exported, tmp_path: Path) -> None:
     version = Path(shutil.copytree(exported(models.dense), tmp_path / "m" / "1"))
     (version / "assets.extra").mkdir()

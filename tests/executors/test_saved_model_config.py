@@ -37,13 +37,15 @@ def test_version_without_the_file_has_the_servers_session(tmp_path):
     assert session(str(tmp_path), allow_soft_placement=True) == protos.ConfigProto(allow_soft_placement=True)
 
 
+@pytest.mark.proves("field SavedModelConfig.critical", "field SavedModelConfig.tfrt_runtime_config")
 def test_version_without_overrides_has_the_servers_session(version):
-    path = version(critical=True)
+    path = version(critical=True, tfrt_runtime_config={})
     assert session(path, graph_options={"rewrite_options": {"disable_meta_optimizer": True}}) == protos.ConfigProto(
         graph_options={"rewrite_options": {"disable_meta_optimizer": True}}
     )
 
 
+@pytest.mark.proves("field SessionOverrides.disable_meta_optimizer")
 @pytest.mark.parametrize("wished", [True, False, None])
 def test_meta_optimizer_is_as_the_version_says_and_on_where_it_says_nothing(version, wished):
     path = version(session_overrides={} if wished is None else {"disable_meta_optimizer": wished})
@@ -53,6 +55,11 @@ def test_meta_optimizer_is_as_the_version_says_and_on_where_it_says_nothing(vers
     assert config.allow_soft_placement
 
 
+@pytest.mark.proves(
+    "field SessionOverrides.remote_op_remap_config",
+    "field SessionOverrides.batch_op_rewriter_config",
+    "difference: `saved_model_config.pb`: settings of graph optimizers",
+)
 def test_rewriters_get_their_configs_and_a_warning_that_nobody_has_them(version, caplog):
     batching = protos.BatchOpRewriteConfig(batch_options={"m": {"max_batch_size": 9}})
     remapping = protos.RemoteOpRemapConfig(model_name_remap={"a": "b"})

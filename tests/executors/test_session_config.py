@@ -48,6 +48,7 @@ def test_mixed_precision_answers_with_the_precision_of_bfloat16(exported, bfloat
         assert 1e-4 < np.abs(one - other).max() < 0.05
 
 
+@pytest.mark.proves("field SessionOverrides.disable_meta_optimizer")
 @needs_bfloat16
 def test_a_version_may_keep_its_graph_from_being_optimized(exported, bfloat16, tmp_path):
     path = shutil.copytree(exported(models.dense), tmp_path / "1")
@@ -73,6 +74,7 @@ def test_rewriters_that_nobody_has_keep_no_model_from_loading(exported, tmp_path
     assert answers(path, protos.ConfigProto())[0].shape == X.shape
 
 
+@pytest.mark.proves("field SessionBundleConfig.session_run_load_threadpool_index")
 def test_the_pool_that_loads_a_model_must_be_one_of_the_session(exported, session_kind):
     path = str(exported(models.half_plus_two))
     open_saved_model(path, load_thread_pool=0).close()
@@ -80,6 +82,7 @@ def test_the_pool_that_loads_a_model_must_be_one_of_the_session(exported, sessio
         open_saved_model(path, load_thread_pool=7)
 
 
+@pytest.mark.proves("field SessionBundleConfig.session_run_load_threadpool_index")
 def test_a_pool_of_its_own_may_load_a_model(exported):
     config = protos.ConfigProto(session_inter_op_thread_pool=[{"num_threads": 1}, {"num_threads": 2}])
     legacy = protos.SessionBundleConfig(session_run_load_threadpool_index={"value": 1})
@@ -89,6 +92,7 @@ def test_a_pool_of_its_own_may_load_a_model(exported):
     executor.close()
 
 
+@pytest.mark.proves("field SessionBundleConfig.enable_session_metadata")
 def test_named_sessions_are_known_to_tensorflow_which_refuses_a_second_of_the_name(exported):
     platform = Platform("tensorflow", protos.SessionBundleConfig(), b"", names_sessions=True)
     path = str(exported(models.half_plus_two))
