@@ -94,6 +94,7 @@ def code_of(call: Any) -> grpc.StatusCode:
     return code
 
 
+@pytest.mark.proves("difference: Who may ask")
 def test_grpc_asks_for_a_token_however_often_a_request_was_answered(client: Client) -> None:
     for _ in range(50):  # enough for the model to run on the loop, where requests are answered without a call
         assert predict(client, BEARER) == PREDICTIONS
@@ -121,6 +122,7 @@ def test_probes_need_none(server: Guarded) -> None:
     assert [server.http(path)[0] for path in ("/healthz", "/readyz", "/readyz/m")] == [200, 200, 200]
 
 
+@pytest.mark.proves("difference: Who may ask")
 def test_http_asks_for_one(server: Guarded) -> None:
     for _ in range(20):
         status, said, _ = server.http(PREDICT, "second-s3cret", BODY)

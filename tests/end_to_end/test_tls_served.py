@@ -53,6 +53,13 @@ def model(exported, tmp_path_factory):
     return ("--model_name=m", f"--model_base_path={folder / 'm'}")
 
 
+@pytest.mark.proves(
+    "field SSLConfig.server_key",
+    "field SSLConfig.server_cert",
+    "field SSLConfig.custom_ca",
+    "field SSLConfig.client_verify",
+    "difference: TLS",
+)
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
 def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority, tmp_path, transport):
     before, after, client = (authority.issue(f"{name}-{transport}") for name in ("before", "after", "client"))
@@ -84,6 +91,7 @@ def https(authority, certificate, url, body=None):
         return answer.read().decode()
 
 
+@pytest.mark.proves("difference: TLS")
 @pytest.mark.parametrize("is_mutual", [False, True])
 def test_rest_is_served_over_tls(model, authority, tmp_path, is_mutual):
     client = authority.issue(f"rest-client-{is_mutual}") if is_mutual else None
@@ -157,6 +165,7 @@ def test_files_that_secure_nothing_end_the_start_before_a_port_opens(model, auth
         assert not [line for line in server.lines if "pages at port" in line]
 
 
+@pytest.mark.proves("difference: TLS")
 def test_the_http_port_can_be_left_plain(model, authority, tmp_path):
     flag = ssl_config(tmp_path / "ssl.config", authority.issue("plain"))
     port = free_port()
