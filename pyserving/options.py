@@ -85,7 +85,8 @@ class Options:
     # Ports
     port: int = _int32(
         8500,
-        "TCP port of the gRPC services, on all interfaces of IPv4; with --grpc_transport=grpcio on those of IPv6 as well. 0: none",
+        "TCP port of the gRPC services, on all interfaces of IPv4; with --grpc_transport=grpcio on those of IPv6 as"
+        " well. 0: none",
     )
     grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
     rest_api_port: int = _int32(0, "TCP port of HTTP: the REST API, metrics and health pages. 0: none")
