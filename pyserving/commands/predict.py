@@ -19,10 +19,15 @@ import numpy as np
 from pyserving.commands import connection
 from pyserving.errors import InvalidArgument
 
+EXAMPLES = [
+    """pyserving predict my_model '{"x": [[1.0, 2.0]]}'""",
+    "pyserving predict my_model @inputs.json --signature scores --target host:8500",
+]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model")
-    parser.add_argument("inputs", metavar="INPUTS")
+    parser.add_argument("model", help="its name")
+    parser.add_argument("inputs", metavar="INPUTS", help="JSON, @FILE, or - for standard input")
     version = parser.add_mutually_exclusive_group()
     version.add_argument("--version", type=int, help="a version's number")
     version.add_argument("--label", help="a version's label")
@@ -47,16 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def inputs_of(word: str) -> Mapping[str, Any]:
-    """What INPUTS stands for. OSError for a file that cannot be read."""
+    """What INPUTS stands for. OSError for a file that cannot be read, InvalidArgument for one that is none."""
+    text: str | bytes
     if word == "-":
-        text = sys.stdin.read()
+        text = sys.stdin.buffer.read()
     elif word.startswith("@"):
-        text = Path(word[1:]).read_text()
+        text = Path(word[1:]).read_bytes()
     else:
         text = word
     try:
         inputs = json.loads(text)
-    except ValueError as error:
+    except ValueError as error:  # that bytes are no UTF-8 is one, too
         raise InvalidArgument(f"INPUTS is no JSON: {error}") from None
     if not isinstance(inputs, dict):
         raise InvalidArgument("INPUTS must be a JSON object of inputs by alias")

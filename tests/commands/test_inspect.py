@@ -10,7 +10,7 @@ from google.protobuf import text_format
 
 from pyserving import commands, protos
 from pyserving.commands import inspect
-from pyserving.signature import DataType, TensorInfo
+from pyserving.signature import DataType, SignatureDef, TensorInfo
 
 SAVED_MODEL = """
 meta_graphs {
@@ -68,7 +68,8 @@ def test_signatures_sizes_and_ops_are_shown(version: Path, capsys: Any) -> None:
 
 
 def test_a_sample_that_nobody_wants_to_see_is_left_out() -> None:
-    assert inspect.sample({"x": TensorInfo("x:0", DataType.DT_FLOAT, (-1, 64, 64, 3))}) is None
+    signature = SignatureDef({"x": TensorInfo("x:0", DataType.DT_FLOAT, (-1, 64, 64, 3))}, {})
+    assert inspect.sample(signature) is None
 
 
 @pytest.mark.parametrize(
