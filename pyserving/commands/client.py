@@ -19,7 +19,8 @@ from pathlib import Path
 
 from pyserving.commands import connection, inspect
 from pyserving.commands.example_features import example_features
-from pyserving.commands.programs import LANGUAGES, Addresses, program
+from pyserving.commands.programs import LANGUAGES, program
+from pyserving.commands.programs.template import Addresses
 from pyserving.commands.sample import SampleRequest, SampleTensor, sample_request
 from pyserving.commands.version_folder import version_folder
 from pyserving.errors import InvalidArgument, NotFound

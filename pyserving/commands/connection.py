@@ -38,13 +38,23 @@ def _pair(text: str) -> _Pair:
     return _Pair(key.lower(), value)
 
 
-def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
-    """Of `--target`, unless told otherwise. OSError for a file that cannot be read."""
+def tls(arguments: argparse.Namespace) -> Tls | None:
+    """None: in the clear."""
     files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
     has_tls = arguments.tls or any(files) or arguments.server_name
+    return Tls(*files, arguments.server_name) if has_tls else None
+
+
+def metadata(arguments: argparse.Namespace) -> dict[str, str]:
+    """What goes with every call, by names in lower case."""
+    return {pair.key: pair.value for pair in arguments.metadata}
+
+
+def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
+    """Of `--target`, unless told otherwise. OSError for a file that cannot be read."""
     return Client(
         target or arguments.target,
-        tls=Tls(*files, arguments.server_name) if has_tls else None,
+        tls=tls(arguments),
         timeout=arguments.timeout,
-        metadata={pair.key: pair.value for pair in arguments.metadata},
+        metadata=metadata(arguments),
     )

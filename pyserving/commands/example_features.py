@@ -42,7 +42,9 @@ def _of_version_1(node: Any, nodes: _Nodes) -> Iterator[tuple[str, SampleTensor]
 
 def _dense(keys: Sequence[str], node: Any) -> Iterator[tuple[str, SampleTensor]]:
     # As many types as keys; version 1 has defaults behind its keys, which may be constant strings, too.
-    for key, type_, shape in zip(keys, node.attr["Tdense"].list.type, node.attr["dense_shapes"].list.shape, strict=False):
+    for key, type_, shape in zip(
+        keys, node.attr["Tdense"].list.type, node.attr["dense_shapes"].list.shape, strict=False
+    ):
         yield key, SampleTensor(data_type(type_), tuple(max(dim.size, 1) for dim in shape.dim))
 
 

@@ -52,7 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def inputs_of(word: str) -> Mapping[str, Any]:
-    """What INPUTS stands for. OSError for a file that cannot be read, InvalidArgument for one that is none."""
+    """What INPUTS stands for, with bytes for base64. Raises as `json_of` does."""
+    return {alias: _with_bytes(value) for alias, value in json_of(word).items()}
+
+
+def json_of(word: str) -> Mapping[str, Any]:
+    """The JSON object that INPUTS stands for. InvalidArgument for anything else, OSError for no such file."""
     text: str | bytes
     if word == "-":
         text = sys.stdin.buffer.read()
@@ -66,7 +71,7 @@ def inputs_of(word: str) -> Mapping[str, Any]:
         raise InvalidArgument(f"INPUTS is no JSON: {error}") from None
     if not isinstance(inputs, dict):
         raise InvalidArgument("INPUTS must be a JSON object of inputs by alias")
-    return {alias: _with_bytes(value) for alias, value in inputs.items()}
+    return inputs
 
 
 def _with_bytes(value: Any) -> Any:

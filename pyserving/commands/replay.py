@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from pyserving.commands import connection
+from pyserving.commands.arguments import positive
 from pyserving.commands.progress import counted
 from pyserving.commands.replay_summary import Summary
 from pyserving.commands.replaying import Replay, in_order, paced
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="logs")
     parser.add_argument("--target", required=True, help="the server to ask: host:port or unix:/path")
     parser.add_argument("--diff", metavar="TARGET", help="compare with this server's answers, not with the logged ones")
-    parser.add_argument("--concurrency", type=_positive, default=1, metavar="N", help="calls at a time (default: 1)")
+    parser.add_argument("--concurrency", type=positive, default=1, metavar="N", help="calls at a time (default: 1)")
     parser.add_argument(
         "--speed",
         type=float,
@@ -44,16 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance of numbers (default: 1e-5)")
     parser.add_argument("--latest", action="store_true", help="ask the latest version, whichever the request names")
     parser.add_argument("--model", help="ask the model of this name instead of the logged one")
-    parser.add_argument("--max_records", type=_positive, metavar="N", help="stop after so many")
+    parser.add_argument("--max_records", type=positive, metavar="N", help="stop after so many")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="differences to print (default: 10)")
     add_json_argument(parser)
     connection.add_security_arguments(parser)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

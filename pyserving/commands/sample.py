@@ -8,7 +8,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
 from pyserving import protos
 from pyserving.codec.tensor_proto import encode_into
@@ -71,7 +70,7 @@ class SampleRequest:
     tensors: Mapping[str, SampleTensor]
     """The inputs of a Predict request; the features of the one Example of another."""
 
-    def message(self) -> Message:
+    def message(self) -> Any:
         """The method's request, with tensors in their typed fields."""
         request = self._with_model_spec()
         if self.method == "Predict":
@@ -81,7 +80,7 @@ class SampleRequest:
             self.put_example(request.input.example_list.examples.add())
         return request
 
-    def short_message(self) -> Message:
+    def short_message(self) -> Any:
         """As `message`, with only the first element of large tensors: TensorFlow takes the last for all that follow."""
         request = self._with_model_spec()
         if self.method != "Predict":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pyserving.commands.programs.template import Addresses, Template, in_python, literal, question
 from pyserving.commands.sample import SampleRequest, SampleTensor, feature_list
+from pyserving.errors import Unimplemented
 from pyserving.signature import DataType
 
 _PROGRAM = Template('''\
@@ -47,6 +48,8 @@ _NAMES = {DataType.DT_FLOAT: "float32", DataType.DT_DOUBLE: "float64", DataType.
 """Of types that Python's TensorFlow calls otherwise."""
 _QUANTIZED = frozenset(data_type for data_type in DataType if data_type.type_name.startswith("q"))
 """Types of whose elements TensorFlow wants tuples."""
+_NOT_MADE = frozenset([DataType.DT_FLOAT8_E4M3FNUZ, DataType.DT_FLOAT8_E4M3B11FNUZ, DataType.DT_FLOAT8_E5M2FNUZ])
+"""Types of which TensorFlow's Python makes no TensorProto."""
 
 
 def program(request: SampleRequest, addresses: Addresses) -> str:
@@ -66,6 +69,8 @@ def program(request: SampleRequest, addresses: Addresses) -> str:
 
 def _inputs(request: SampleRequest) -> Iterator[str]:
     for alias, tensor in request.tensors.items():
+        if tensor.data_type in _NOT_MADE:
+            raise Unimplemented(f"{alias} is {tensor.data_type.type_name}, which TensorFlow's Python cannot send")
         name = _NAMES.get(tensor.data_type, tensor.data_type.type_name)
         made = f'tf.make_tensor_proto({_value(tensor)}, dtype="{name}", shape={[*tensor.shape]})'
         yield f"request.inputs[{literal(alias)}].CopyFrom({made})"

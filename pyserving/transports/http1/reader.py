@@ -292,7 +292,7 @@ class RequestReader:
             self._finish()
 
     def _read_body_behind_upgrade(self) -> None:
-        """The parser takes no body from who asks for another protocol, as Java's client does with each first request."""
+        """The parser takes no body from who asks for another protocol, as Java's client does at first."""
         if self._head.content_length is None:
             self.refuse(501)
         else:
