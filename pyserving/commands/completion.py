@@ -32,7 +32,7 @@ complete -o bashdefault -F _pyserving_flags pyserving
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=SHELLS)
+    parser.add_argument("shell", choices=SHELLS, help="which reads the script")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc.aio
 import httptools
@@ -34,7 +35,9 @@ class GrpcSender:
             if tls is not None
             else grpc.aio.insecure_channel(target, options=options)
         )
-        self._calls = [(self._channel.unary_unary(request.path), request.body) for request in requests]
+        self._calls: list[tuple[Any, bytes]] = [
+            (self._channel.unary_unary(request.path), request.body) for request in requests
+        ]
         self._metadata = tuple(metadata.items())
         self._timeout = timeout
 
@@ -162,3 +165,5 @@ class _Connection:
 
     async def close(self) -> None:
         self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()

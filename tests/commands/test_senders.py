@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -20,6 +21,7 @@ class Server:
         self.answer: Callable[[bytes], bytes] = lambda request: ANSWER
         self.requests: list[bytes] = []
         self.connections = 0
+        self.conversations: list[asyncio.Task[None] | None] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -29,7 +31,6 @@ class Server:
             writer.write(answer)
             if not answer:
                 break
-        writer.close()
 
 
 @pytest.fixture
@@ -40,16 +41,18 @@ async def server() -> Server:
 @pytest.fixture
 async def send(server: Server) -> AsyncIterator[RestSender]:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        server.conversations.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):  # the client has left
             await server.serve(reader, writer)
-        except asyncio.IncompleteReadError:  # the client has left
-            writer.close()
+        writer.close()
+        await writer.wait_closed()
 
     listening = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     requests = [Request("/v1/models/m:predict", b'{"a": 1}'), Request("/v1/models/m:predict", b'{"a": 2}')]
     async with RestSender(f"127.0.0.1:{port}", requests, None, {"x-token": "t"}, 0.2) as made:
         yield made
+    await asyncio.gather(*filter(None, server.conversations))
     listening.close()
     await listening.wait_closed()
 
