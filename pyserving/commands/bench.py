@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load = parser.add_mutually_exclusive_group()
     load.add_argument("--concurrency", type=positive, default=8, metavar="N", help="calls in flight (default: 8)")
     load.add_argument("--rate", type=positive_number, metavar="N", help="requests that begin each second")
-    parser.add_argument(
-        "--duration", type=positive_number, metavar="SECONDS", help="default: 10, or what --requests take"
-    )
+    parser.add_argument("--duration", type=positive_number, metavar="SECONDS", help="default: 10; with --requests: any")
     parser.add_argument("--requests", type=positive, metavar="N", help="stop after so many (default: any number)")
     parser.add_argument(
         "--warmup", type=positive_number, default=1.0, metavar="SECONDS", help="sent beforehand, uncounted (default: 1)"

@@ -144,6 +144,8 @@ def description(name: str, signature: SignatureDef) -> str:
         choice = "" if name == DEFAULT_SIGNATURE_NAME else f" --signature {name}"
         inputs = f"'{json.dumps(made)}'" if (made := sample(signature)) is not None else "@INPUTS.json"
         lines.append(f"pyserving predict MODEL {inputs}{choice}")
+    else:
+        lines.append(f"pyserving client MODEL_DIR --language curl --signature {name}")
     return "\n".join(lines)
 
 

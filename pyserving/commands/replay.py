@@ -6,18 +6,19 @@ FILEs are TFRecord files of PredictionLogs, as a logging_config writes them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 
+from pyserving.client import Client
 from pyserving.commands import connection
 from pyserving.commands.arguments import positive
 from pyserving.commands.progress import counted
 from pyserving.commands.replay_summary import Summary
 from pyserving.commands.replaying import Replay, in_order, paced
 from pyserving.commands.table import add_json_argument, as_json
-from pyserving.errors import InvalidArgument
+from pyserving.errors import InvalidArgument, ServingError, Unavailable
 from pyserving.request_log import reader
 from pyserving.request_log.comparison import Tolerance
 from pyserving.request_log.reader import LoggedCall
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         targets = [target for target in (arguments.target, arguments.diff) if target]
         clients = [stack.enter_context(connection.client(arguments, target)) for target in targets]
         replay = Replay(clients, Tolerance(arguments.rtol, arguments.atol), arguments.latest, arguments.model)
-        selected = islice(calls, arguments.max_records)
+        selected = _if_reached(clients, islice(calls, arguments.max_records))
         results = in_order(replay, paced(selected, arguments.speed), arguments.concurrency)
         for result in counted(results, "replaying", arguments.max_records):
             if result.is_bad and summary.num_bad < arguments.show:
@@ -73,3 +74,21 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(summary.tables(targets))
     return 1 if summary.num_bad else 0
+
+
+def _if_reached(clients: Sequence[Client], calls: Iterable[LoggedCall]) -> Iterator[LoggedCall]:
+    """The calls. Unavailable before the first if there is no server: better said once than of each."""
+    for number, call in enumerate(calls):
+        if number == 0:
+            for client in clients:
+                _reach(client)
+        yield call
+
+
+def _reach(client: Client) -> None:
+    try:
+        client.status("")
+    except Unavailable:
+        raise
+    except ServingError:  # it answers
+        pass

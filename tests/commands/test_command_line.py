@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from pyserving import commands
+from pyserving.codec.tf_record import framed
 from pyserving.commands.progress import counted
+from pyserving.request_log.record import Record
+from pyserving.types import ServableId
 from tests.end_to_end.server_process import ROOT
 
 NOBODY = ("--target", "unix:/no/such/socket")
@@ -82,6 +85,7 @@ def test_the_overview_names_every_command() -> None:
         ("reload", "BINARY", *NOBODY),
         ("predict", "m", "@BINARY", *NOBODY),
         ("replay", "BINARY", *NOBODY),
+        ("replay", "LOG", *NOBODY),
         ("warmup", "BINARY", "FOLDER"),
         ("status", "m", "--ca_file", "/no/such/file"),
         ("bench", "m", "--rest", "--ca_file", "/no/such/file"),
@@ -90,11 +94,17 @@ def test_the_overview_names_every_command() -> None:
     ids=" ".join,
 )
 def test_what_cannot_be_done_is_told_in_one_line(words: tuple[str, ...], tmp_path: Path, capsys: Any) -> None:
-    places = {"FILE": tmp_path / "file", "BINARY": tmp_path / "binary", "FOLDER": tmp_path / "folder"}
+    places = {
+        "FILE": tmp_path / "file",
+        "BINARY": tmp_path / "binary",
+        "FOLDER": tmp_path / "folder",
+        "LOG": tmp_path / "log",
+    }
     places["FILE"].write_text("")
     places["BINARY"].write_bytes(b"\xff\xfe\x00 no text")
     places["FOLDER"].mkdir()
-    spelled = [re.sub(r"FILE|BINARY|FOLDER", lambda found: str(places[found[0]]), word) for word in words]
+    places["LOG"].write_bytes(framed(Record("Predict", ServableId("m", 1), "", b"", b"", 1).encoded(b"", ())))
+    spelled = [re.sub(r"FILE|BINARY|FOLDER|LOG", lambda found: str(places[found[0]]), word) for word in words]
     assert run(*spelled) == commands.FAILED
     said = capsys.readouterr().err
     assert said.startswith(f"pyserving {words[0]}: ")
