@@ -1,4 +1,4 @@
-"""Ask a server's model, and print its outputs as JSON.
+"""Ask a server's model, and print its outputs as JSON, one to a line.
 
 INPUTS is a JSON object of inputs by alias, `{"x": [[1.0, 2.0]]}`, `@FILE` for one in a file, or `-` for one that comes
 by standard input. Lists become tensors of the types that the signature wants.
@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
             signature=arguments.signature,
             outputs=arguments.output,
         )
-    print(json.dumps({alias: _plain(array.tolist()) for alias, array in sorted(outputs.items())}, indent=2))
+    lines = [f"  {json.dumps(alias)}: {json.dumps(_plain(array.tolist()))}" for alias, array in sorted(outputs.items())]
+    print("\n".join(["{", ",\n".join(lines), "}"]))
     return 0
 
 
