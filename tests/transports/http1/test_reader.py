@@ -106,6 +106,7 @@ def test_it_refuses_chunks_from_who_asks_for_another_protocol(reader):
     assert arrival.refusal == 501
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -146,6 +147,7 @@ def test_it_refuses_after_the_requests_that_were_in_order(reader):
     assert summary(fed(reader, GET + POST + b"rubbish\r\n\r\n")) == [("GET", "/g", b""), ("POST", "/p", b"body"), 400]
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nX: ", CHUNKED[:-10]])
 def test_it_never_keeps_more_than_its_limits(reader, start):
     size = 0
