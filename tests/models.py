@@ -180,7 +180,7 @@ def brightness(path: Path) -> None:
     with v1.Session(graph=tf.Graph()) as session:
         images = v1.placeholder(tf.uint8, [None, 64, 64, 3], name="images")
         mean = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2, 3]) + 41.5
-        build(path, session, {"serving_default": signature({"images": images}, {"brightness": mean})})
+        save_graph(path, session, {"serving_default": signature({"images": images}, {"brightness": mean})})
 
 
 def slow(path: Path) -> None:

@@ -131,7 +131,9 @@ def test_digits_are_classified_alike_every_way(served: Served) -> None:
     close([[score for _, score in row] for row in multiple], [[score for _, score in row] for row in classified])
 
 
-@pytest.mark.proves("PredictionService.Classify", "PredictionService.Regress", "PredictionService.MultiInference")
+@pytest.mark.proves(
+    "rpc PredictionService.Classify", "rpc PredictionService.Regress", "rpc PredictionService.MultiInference"
+)
 def test_people_are_classified_and_regressed_alike_every_way(served: Served) -> None:
     classified = served.classify("dnn_classifier", "serving_default", PEOPLE)
     regressed = served.regress("dnn_classifier", "regression", PEOPLE)
