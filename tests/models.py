@@ -172,6 +172,17 @@ def identity_types() -> list[DataType]:
     return [t for t in DataType if t.numpy is not None and t in types_pb2.DataType.values()]
 
 
+def brightness(path: Path) -> None:
+    """The mean of each of the `images` (uint8 [-1, 64, 64, 3]), and 41.5, as `brightness`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        images = v1.placeholder(tf.uint8, [None, 64, 64, 3], name="images")
+        mean = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2, 3]) + 41.5
+        save_graph(path, session, {"serving_default": signature({"images": images}, {"brightness": mean})})
+
+
 def slow(path: Path) -> None:
     """Counts to `steps` (int64 scalar), some microseconds each, and answers it as `counted`."""
     import tensorflow as tf
