@@ -204,7 +204,9 @@ class Options:
     monitoring_config_file: str = _string(
         "", "Text-format MonitoringConfig: path of the metrics page, or enable: false for none. Empty: the usual path"
     )
-    enable_profiler: bool = _bool(True, "Offer TensorFlow's profiler service on the gRPC port", _NOT_YET)
+    enable_profiler: bool = _bool(
+        False, "Offer TensorFlow's profiler service on the gRPC port (TensorFlow Serving: on by default)"
+    )
     version: bool = _bool(False, "Print versions and exit")
 
     # Ours
