@@ -83,6 +83,7 @@ def events(space: protos.XSpace) -> dict[str, set[str]]:
     return {f"{line.name}/{line.id}": {names[event.metadata_id] for event in line.events} for line in host.lines}
 
 
+@pytest.mark.proves("rpc ProfilerService.Profile", "difference: `--enable_profiler`")
 def test_a_trace_holds_the_ops_of_what_was_answered_meanwhile(server, tmp_path):
     with asked(server) as answers:
         before = len(answers)

@@ -55,6 +55,7 @@ def refusal(ask) -> tuple[grpc.StatusCode, str]:
     return error.value.code(), error.value.details()
 
 
+@pytest.mark.proves("rpc SessionService.SessionRun", "rpc PredictionService.PredictStreamed")
 @pytest.mark.parametrize(
     ("path", "request_message"),
     [
@@ -77,11 +78,13 @@ def test_predict_is_not_streamed(channel):
     assert refusal(lambda: list(stream(iter([predict_request()] * 3), timeout=60))) == UNIMPLEMENTED
 
 
+@pytest.mark.proves("field PredictRequest.predict_streamed_options")
 def test_options_for_streaming_change_nothing_about_predict(channel):
     answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(), timeout=60)
     assert list(answer.outputs["y"].float_val) == [2.5]
 
 
+@pytest.mark.proves("difference: `--enable_profiler`")
 def test_tensorflows_profiler_client_is_told(address, tmp_path):
     client = tf.profiler.experimental.client
     with pytest.raises(RuntimeError, match=r"^UNIMPLEMENTED:"):

@@ -68,6 +68,9 @@ class Profiled:
     def monitor(self):
         return self._call("Monitor", protos.MonitorRequest(duration_ms=1), protos.MonitorResponse)
 
+    def call(self, name, body):
+        return self._channel.unary_unary(f"/tensorflow.ProfilerService/{name}")(body)
+
     def _call(self, name, request, response):
         path = f"/tensorflow.ProfilerService/{name}"
         return self._channel.unary_unary(path, type(request).SerializeToString, response.FromString)(request)
@@ -101,6 +104,7 @@ async def failure(awaitable):
     return error.value.code(), error.value.details()
 
 
+@pytest.mark.proves("rpc ProfilerService.Profile", "difference: `--enable_profiler`")
 async def test_the_trace_comes_back_as_a_file_for_the_client_to_write(server):
     response = await server.profile(20, repository_root="/nowhere", session_id="run", host_name="host:1")
     assert [(tool.name, tool.data) for tool in response.tool_data] == [("xplane.pb", server.profiler.trace)]
@@ -154,6 +158,7 @@ async def test_there_is_one_trace_at_a_time(server):
     assert (await first).tool_data
 
 
+@pytest.mark.proves("rpc ProfilerService.Terminate")
 async def test_a_trace_ends_early_when_its_session_is_terminated(server):
     first = server.profile(ENDLESS, session_id="first")
     await server.profiler.started.wait()
@@ -223,12 +228,22 @@ async def test_a_trace_that_there_is_no_memory_for_is_dropped(transport):
         assert (await server.profile()).tool_data
 
 
+@pytest.mark.proves("rpc ProfilerService.Monitor")
 async def test_nothing_is_monitored_as_tensorflow_monitors_tpus_alone(server):
     assert await failure(server.monitor()) == (grpc.StatusCode.UNIMPLEMENTED, "unimplemented.")
 
 
+@pytest.mark.proves(
+    "rpc ProfilerService.StartContinuousProfiling",
+    "rpc ProfilerService.StopContinuousProfiling",
+    "rpc ProfilerService.GetSnapshot",
+)
+@pytest.mark.parametrize("name", ["StartContinuousProfiling", "StopContinuousProfiling", "GetSnapshot"])
+async def test_nothing_is_traced_without_end(server, name):
+    assert await failure(server.call(name, b"")) == (grpc.StatusCode.UNIMPLEMENTED, "")
+
+
 async def test_bytes_that_are_no_request_are_refused(server):
-    call = server._channel.unary_unary("/tensorflow.ProfilerService/Profile")
-    code, message = await failure(call(b"\xff"))
+    code, message = await failure(server.call("Profile", b"\xff"))
     assert code is grpc.StatusCode.INTERNAL
     assert "ProfileRequest" in message
