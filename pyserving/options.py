@@ -667,7 +667,7 @@ A flag is written `--name=value`; a boolean also `--name` or `--noname`; `-` and
 given counts. A value that cannot be read ends the server with status 255; an unknown argument is reported, and the
 server goes on. `--help` lists all flags, `--version` prints versions.
 
-"not applicable": accepted, and named in one warning at start-up. "refused": asks for a protection that is not built yet,
+"not applicable": accepted, and named in a warning at start-up. "refused": asks for a protection that is not built yet,
 so the server does not start with it. \\*: not read beside `--platform_config_file`, which says it for each platform.
 
 ## TensorFlow Serving's
