@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pyserving.errors import Internal
+from pyserving.machine import give_back_free_memory
 
 _MOST = 0x7FFF_FFFF
 
@@ -35,6 +36,8 @@ def record(levels: Mapping[str, int], delay_seconds: float, seconds: float, wait
         raise Internal("Another profiling session active.") from None  # as its service says it
     except (tf.errors.OpError, OSError) as error:
         raise Internal(f"The trace cannot be had: {getattr(error, 'message', error)}") from error
+    finally:
+        give_back_free_memory()
 
 
 class _Integer:

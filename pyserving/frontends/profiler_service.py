@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,16 +12,23 @@ from pyserving import protos
 from pyserving.codec.message import parse
 from pyserving.codec.tensor_proto import encoded_varint
 from pyserving.errors import Internal, InvalidArgument, Unimplemented
+from pyserving.machine import resident_bytes
 from pyserving.messages import Buffer, CallContext, Method
 
 SERVICE = "tensorflow.ProfilerService"
 
 MAX_MILLISECONDS = 60_000
-"""What is traced lies in memory until the end, and a busy server makes a hundred thousand events a second."""
+MAX_BYTES = 256 << 20
+"""What the process may grow by meanwhile: events lie in memory until the end, and a busy server makes a hundred
+thousand a second. Putting the trace together takes up to four times as much.
+"""
 
 Record: TypeAlias = Callable[[Mapping[str, int], float, float, Callable[[float], bool]], Awaitable[bytes]]
 """`executors.profiler.record` in a thread that has nothing else to do, one call after the other."""
 
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.1
 _TOOL = "xplane.pb"
 _XSPACE = b"\x42"
 """Tag of ProfileResponse.xspace."""
@@ -35,8 +43,10 @@ class ProfilerService:
     a client says: paths of the client's machine mean something else, or somebody else's files, on this one.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, resident_bytes: Callable[[], int] = resident_bytes) -> None:
+        """`resident_bytes` tells, in any thread, what memory the process has."""
         self._record = record
+        self._resident_bytes = resident_bytes
         self._recording: _Recording | None = None
 
     def methods(self) -> Mapping[str, Method]:
@@ -59,7 +69,7 @@ class ProfilerService:
         seconds = _bounded("duration_ms", options.duration_ms)
         if self._recording is not None and not self._recording.is_over:
             raise Internal("Another profiling session active.")
-        recording = self._recording = _Recording(request.session_id)
+        recording = self._recording = _Recording(request.session_id, self._resident_bytes)
         try:
             xspace = await self._record(_levels(options), delay_seconds, seconds, recording.wait)
         finally:
@@ -81,8 +91,9 @@ class ProfilerService:
 class _Recording:
     """One trace that is being taken. The loop ends it; the thread that takes it waits for that."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, resident_bytes: Callable[[], int]) -> None:
         self.session_id = session_id
+        self._resident_bytes = resident_bytes
         self._is_wanted = True
         self._over = threading.Event()
 
@@ -96,8 +107,12 @@ class _Recording:
             self._over.set()
 
     def wait(self, seconds: float) -> bool:
-        """In the thread. Whether the trace is wanted; not for longer than `seconds`."""
-        self._over.wait(seconds)
+        """In the thread. Whether the trace is wanted; not for longer than `seconds`, nor than there is memory."""
+        end, most = time.monotonic() + seconds, self._resident_bytes() + MAX_BYTES
+        while (left := end - time.monotonic()) > 0 and not self._over.wait(min(left, _LOOK_SECONDS)):
+            if self._resident_bytes() > most:
+                _log.warning("A trace ends %.1f s early: the process has grown by %d MiB", left, MAX_BYTES >> 20)
+                break
         return self._is_wanted
 
 

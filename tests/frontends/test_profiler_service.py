@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from contextlib import asynccontextmanager
 from functools import partial
@@ -77,10 +78,10 @@ class Profiled:
 
 
 @asynccontextmanager
-async def profiled(transport, max_bytes=1 << 30):
+async def profiled(transport, max_bytes=1 << 30, **more):
     profiler = FakeProfiler()
     async with Workers("profile", 1) as workers:
-        service = ProfilerService(partial(workers.submit, profiler.record))
+        service = ProfilerService(partial(workers.submit, profiler.record), **more)
         async with (
             transport(
                 dict(service.methods()), {}, addresses=["127.0.0.1:0"], admission=Admission(100, max_bytes)
@@ -226,6 +227,14 @@ async def test_a_trace_that_there_is_no_memory_for_is_dropped(transport):
         assert (await failure(server.profile()))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
         server.profiler.trace = trace(events=1)
         assert (await server.profile()).tool_data
+
+
+@pytest.mark.parametrize("transport", [GrpcioServer, Http2Server])
+async def test_a_trace_that_takes_too_much_memory_while_it_is_taken_ends_early(transport, caplog):
+    sizes = itertools.count(step=100 << 20)
+    async with profiled(transport, resident_bytes=lambda: next(sizes)) as server:
+        assert (await server.profile(ENDLESS)).tool_data
+    assert "early: the process has grown by 256 MiB" in caplog.text
 
 
 @pytest.mark.proves("rpc ProfilerService.Monitor")
