@@ -27,6 +27,15 @@ def available_memory(root: Path = Path("/")) -> int:
     return min([_machine_memory(root), *_cgroup_limits(root)])
 
 
+def resident_bytes(root: Path = Path("/")) -> int:
+    """What this process has of the machine's memory now; 0 where the system does not tell."""
+    try:
+        pages = (root / "proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _machine_memory(root: Path) -> int:
     with contextlib.suppress(OSError):
         found = re.search(r"^MemAvailable: +(\d+) kB$", (root / "proc/meminfo").read_text(), re.MULTILINE)

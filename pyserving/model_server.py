@@ -21,13 +21,14 @@ from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError, Unknown
-from pyserving.executors import custom_ops, xla
+from pyserving.executors import custom_ops, profiler, xla
 from pyserving.executors.executor import Executor
 from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
+from pyserving.frontends.profiler_service import ProfilerService
 from pyserving.frontends.rest import RestApi, RestOptions
 from pyserving.lifecycle.attempt import Action, Attempt
 from pyserving.lifecycle.manager import AspiredVersionsManager
@@ -104,6 +105,7 @@ class ModelServer:
         self._has_served = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._http: HttpServer | None = None
+        self._profiler: ProfilerService | None = None
         self._core: ServerCore | None = None
         self._rest: RestApi
         self._tls: Tls | None = None
@@ -166,6 +168,8 @@ class ModelServer:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
         if _grpc_addresses(settings):
+            if settings.enable_profiler:
+                self._profiler = ProfilerService(partial((await enter(Workers("profile", 1))).submit, profiler.record))
             self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
@@ -188,6 +192,8 @@ class ModelServer:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
         self._unready = "the server is shutting down"
         self.health.drain()
+        if self._profiler is not None:
+            self._profiler.close()  # a trace may be meant to go on for longer than the grace time
         loop = asyncio.get_running_loop()
         grace_seconds = self._settings.shutdown_grace_seconds
         end = loop.time() + grace_seconds
@@ -434,6 +440,8 @@ class ModelServer:
             observer=request_logs,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
+        if self._profiler is not None:
+            methods |= self._profiler.methods()
         streams: dict[str, StreamMethod] = {}
         if settings.enable_grpc_healthcheck_service:
             methods |= self.health.methods

@@ -31,7 +31,6 @@ class Effect(Enum):
     """What a flag does here."""
 
     WORKING = "yes"
-    NOT_YET = "no effect yet"
     REFUSED = "refused"
     """It asks for protection that is not built: the server does not start without it."""
     NOT_APPLICABLE = "not applicable"
@@ -73,7 +72,6 @@ _int64 = partial(_flag, "int64")
 _bool = partial(_flag, "bool")
 _string = partial(_flag, "string")
 _float = partial(_flag, "float")
-_NOT_YET = Effect.NOT_YET
 _REFUSED = Effect.REFUSED
 _NOT_APPLICABLE = Effect.NOT_APPLICABLE
 
@@ -237,7 +235,9 @@ class Options:
     monitoring_config_file: str = _string(
         "", "Text-format MonitoringConfig: path of the metrics page, or enable: false for none. Empty: the usual path"
     )
-    enable_profiler: bool = _bool(True, "Offer TensorFlow's profiler service on the gRPC port", _NOT_YET)
+    enable_profiler: bool = _bool(
+        False, "Offer TensorFlow's profiler service on the gRPC port (TensorFlow Serving: on by default)"
+    )
     version: bool = _bool(False, "Print versions and exit")
 
     # Ours
@@ -599,7 +599,7 @@ def startup_warning(given: Collection[str]) -> str | None:
 
 
 def _why_idle(flag: Flag, given: Collection[str]) -> str | None:
-    if flag.effect in (Effect.NOT_YET, Effect.NOT_APPLICABLE):
+    if flag.effect is Effect.NOT_APPLICABLE:
         return _effect_in_words(flag)
     return "--platform_config_file says it" if flag.of_platform and "platform_config_file" in given else None
 
@@ -683,7 +683,7 @@ A flag is written `--name=value`; a boolean also `--name` or `--noname`; `-` and
 given counts. A value that cannot be read ends the server with status 255; an unknown argument is reported, and the
 server goes on. `--help` lists all flags, `--version` prints versions.
 
-"no effect yet": accepted, and named in one warning at start-up. "refused": asks for a protection that is not built yet,
+"not applicable": accepted, and named in a warning at start-up. "refused": asks for a protection that is not built yet,
 so the server does not start with it. \\*: not read beside `--platform_config_file`, which says it for each platform.
 
 ## TensorFlow Serving's

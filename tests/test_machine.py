@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyserving import machine
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.machine import available_memory, resident_bytes, schedulable_cpus
 
 MIB = 1 << 20
 
@@ -27,6 +27,13 @@ def write(root: Path, path: str, text: str) -> None:
 def root(tmp_path: Path) -> Path:
     write(tmp_path, "proc/meminfo", f"MemTotal: {8192 * 1024} kB\nMemAvailable:    {4096 * 1024} kB\nBuffers: 1 kB\n")
     return tmp_path
+
+
+def test_what_the_process_has_is_counted_in_pages(root):
+    write(root, "proc/self/statm", "900 300 200 1 0 100 0\n")
+
+    assert resident_bytes(root) == 300 * os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(root / "nowhere") == 0
 
 
 def test_memory_is_the_machines_where_no_cgroup_limits_it(root):
@@ -90,10 +97,6 @@ def test_freed_memory_goes_back_to_the_machine():
     machine.give_back_free_memory()
     assert resident_bytes() < before - 40_000_000
     libc.free(blocks[-1])
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_c_library_that_needs_not_be_told_is_left_alone(monkeypatch):

@@ -74,7 +74,7 @@ num_tflite_interpreters_per_pool int32 1
 enable_signature_method_name_check bool false
 xla_cpu_compilation_enabled bool false
 xla_gpu_compilation_enabled bool false
-enable_profiler bool true
+enable_profiler bool false
 thread_pool_factory_config_file string ""
 mixed_precision string ""
 skip_initialize_tpu bool false
@@ -113,10 +113,10 @@ def test_no_words_give_the_defaults():
         ("--enable_batching", "enable_batching", True),
         ("--enable_batching=TRUE", "enable_batching", True),
         ("--enable_batching=1", "enable_batching", True),
-        ("--enable_profiler=False", "enable_profiler", False),
-        ("--enable_profiler=0", "enable_profiler", False),
-        ("--noenable_profiler", "enable_profiler", False),
-        ("--noenable-profiler", "enable_profiler", False),
+        ("--enable_model_warmup=False", "enable_model_warmup", False),
+        ("--enable_model_warmup=0", "enable_model_warmup", False),
+        ("--noenable_model_warmup", "enable_model_warmup", False),
+        ("--noenable-model-warmup", "enable_model_warmup", False),
         ("--model-base-path=/m", "model_base_path", "/m"),
         ("--num_load_threads=8", "num_load_threads", 8),
     ],
@@ -297,11 +297,11 @@ def test_flags_that_can_be_pass(options):
 
 
 def test_startup_warning_names_only_what_was_given_and_does_nothing():
-    given = parse(["--port=1", "--enable_batching", "--skip_initialize_tpu", "--noenable_profiler"]).given
+    given = parse(["--port=1", "--enable_batching", "--rest_api_num_threads=8", "--skip_initialize_tpu"]).given
 
     assert startup_warning(given) == (
-        "Flags that change nothing here: --skip_initialize_tpu (not applicable: TPUs are not used), "
-        "--enable_profiler (no effect yet)"
+        "Flags that change nothing here: --rest_api_num_threads (not applicable: a request occupies no thread), "
+        "--skip_initialize_tpu (not applicable: TPUs are not used)"
     )
 
 

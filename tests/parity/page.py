@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.parity.marks import Mark, marks
-from tests.parity.reasons import REASONS, Differs, NotApplicable, NotYet, Reason, Same, reason_for
+from tests.parity.reasons import REASONS, Differs, NotApplicable, Reason, Same, reason_for
 from tests.parity.surface import surface
 
 
@@ -41,7 +41,7 @@ class Parity:
         ]
 
     def _is_told(self, item: str) -> bool:
-        return item in self.proofs or isinstance(reason_for(item), NotApplicable | NotYet)
+        return item in self.proofs or isinstance(reason_for(item), NotApplicable)
 
     def markdown(self) -> str:
         """The text of docs/parity.md."""
@@ -80,8 +80,6 @@ def _verdict(reason: Reason | None) -> str:
             return f"differs: [{case}](differences.md)"
         case NotApplicable(why):
             return f"not applicable: {why}"
-        case NotYet(what):
-            return f"not yet: {what}"
         case Same(how):
             return f"pass: {how}"
         case None:

@@ -21,20 +21,13 @@ class NotApplicable:
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
-    """Said at start-up, too, where a flag or a file asks for it."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class Same:
     """As there, and worth a word."""
 
     how: str
 
 
-Reason = Differs | NotApplicable | NotYet | Same
+Reason = Differs | NotApplicable | Same
 
 _NO_SUCH_RPC = NotApplicable("the RPC is answered UNIMPLEMENTED, as there")
 _PASSED_OVER = Same("passed over, as there")
@@ -45,7 +38,9 @@ _NO_REWRITER = NotApplicable("for a graph optimizer that TensorFlow's Python pac
 _ALWAYS_SO = NotApplicable("nothing else is ever kept")
 
 REASONS: Mapping[str, Reason | None] = {
-    "rpc ProfilerService.*": NotYet("`--enable_profiler` has no effect; UNIMPLEMENTED"),
+    "rpc ProfilerService.Terminate": None,
+    "rpc ProfilerService.Monitor": Same("UNIMPLEMENTED, as there: for TPUs"),
+    "rpc ProfilerService.*": Differs("`--enable_profiler`"),
     "field SessionBundleConfig.session_target": _IDLE_FIELD,
     "field SessionBundleConfig.experimental_transient_ram_bytes_during_load": _IDLE_FIELD,
     "field SessionBundleConfig.resource_estimation_uses_validation_result": Same("changes nothing, as there"),

@@ -14,13 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 SERVICES = ("tensorflow.serving.", "tensorflow.ProfilerService", "grpc.health.v1.", "grpc.reflection.")
 
-RPCS_WITHOUT_A_DESCRIPTOR = (
-    "PredictionService.PredictStreamed",
-    "ProfilerService.Profile",
-    "ProfilerService.Terminate",
-    "ProfilerService.Monitor",
-)
-"""PredictStreamed has messages but no method in the open source; the profiler's service is TensorFlow's."""
+RPCS_WITHOUT_A_DESCRIPTOR = ("PredictionService.PredictStreamed",)
+"""It has messages but no method in the open source."""
 
 CONFIG_FILES = (
     "tensorflow_serving/config/",
