@@ -46,8 +46,12 @@ from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.fsspec_storage import FsspecStorage
+from pyserving.sources.model_cache import ModelCache
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.sources.storage import is_remote
+from pyserving.sources.version_copy import VersionCopy
 from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses
@@ -245,6 +249,7 @@ class ModelServer:
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
+        remote_poll_seconds = max(self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS), 0)
         source = partial(
             FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
@@ -264,12 +269,13 @@ class ModelServer:
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
+                poll_wait_seconds=remote_poll_seconds,
                 incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 answer_seconds=_REMOTE_ANSWER_SECONDS,
                 clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
-                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
+                least_wait_seconds=min(remote_poll_seconds, _REMOTE_POLL_SECONDS) or _REMOTE_POLL_SECONDS,
+                on_listed=self._count_listings,
                 storage=RemoteStorage(),
             ),
         )
@@ -292,7 +298,10 @@ class ModelServer:
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
         open_version = partial(self._open_executor, self._core.platform(version.id.name))
-        return ServableLoader(version, open_version, partial(self._servable, running, version.path), self._warm_up())
+        copy = None
+        if is_remote(version.path):
+            copy = VersionCopy(version, ModelCache(self._settings.model_cache_dir), FsspecStorage())
+        return ServableLoader(version, open_version, partial(self._servable, running), self._warm_up(), copy)
 
     def _open_executor(self, platform: str, path: str) -> Executor:
         """In a loading thread."""
@@ -475,8 +484,15 @@ class ModelServer:
             status = "success" if opening.has_succeeded else "fail"
             metrics.load_attempt_count.labels(loader.path, status).increment()
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
+        for fetch in loader.take_fetches():
+            self._count_listings(attempt.id.name, fetch.listings)
+            metrics.remote_fetched_bytes.labels(attempt.id.name).increment(fetch.fetched_bytes)
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
+
+    def _count_listings(self, name: str, listings: int) -> None:
+        if listings:
+            self.metrics.remote_listings.labels(name).increment(listings)
 
     def _count_reload(self, is_success: bool) -> None:
         self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()

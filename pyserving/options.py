@@ -225,6 +225,13 @@ class Options:
         "`availability_preserving`: a version goes when the next one serves; `resource_preserving`: before it loads",
         ours=True,
     )
+    model_cache_dir: str = _string(
+        "",
+        "Folder for copies of the served versions whose base path is remote and TensorFlow cannot open, such as s3://; "
+        "several servers may share it",
+        ours=True,
+        default_in_words="`pyserving-models-UID` in the system's temporary folder",
+    )
     reload_replaced_versions: bool = _bool(
         False,
         "Load a version anew when its files are replaced under the same number; needs memory for both copies at a time",

@@ -47,7 +47,7 @@ class Opener:
         return self.opened[-1]
 
 
-def servable(id: ServableId, executor: Executor) -> tuple[ServableId, Executor]:
+def servable(path: str, id: ServableId, executor: Executor) -> tuple[ServableId, Executor]:
     return id, executor
 
 
@@ -79,7 +79,7 @@ def test_load_that_failed_may_be_tried_again():
 def test_executor_is_closed_when_no_servable_can_be_made_of_it():
     opener = Opener()
 
-    def refuse(id: ServableId, executor: Executor) -> None:
+    def refuse(path: str, id: ServableId, executor: Executor) -> None:
         raise InvalidArgument("no signatures")
 
     loader = ServableLoader(VERSION, opener, refuse)
@@ -139,7 +139,7 @@ def test_error_of_a_failed_warm_up_may_be_kept_without_keeping_the_model():
 def test_error_of_a_failed_load_may_be_kept_without_keeping_the_model():
     opener = Opener()
 
-    def refuse(id: ServableId, executor: Executor) -> None:
+    def refuse(path: str, id: ServableId, executor: Executor) -> None:
         try:
             executor.plan((), ())
         except InvalidArgument as error:
