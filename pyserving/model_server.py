@@ -17,7 +17,7 @@ from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
-from pyserving.errors import ServingError, Unknown
+from pyserving.errors import Code, ServingError, Unknown
 from pyserving.executors import custom_ops
 from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
 from pyserving.executors.version_folder import has_file
@@ -73,7 +73,8 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
-_REMOTE_POLL_SECONDS = 60
+_REMOTE_INCOMPLETE_SECONDS = 600.0
+"""Of a file that is uploaded nothing is seen before its end."""
 _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
 _REMOTE_CLOCK_MARGIN_SECONDS = 60.0
@@ -249,7 +250,9 @@ class ModelServer:
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
-        remote_poll_seconds = max(self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS), 0)
+        is_given = "file_system_poll_wait_seconds" in self._given
+        poll_seconds = settings.file_system_poll_wait_seconds
+        remote_poll_seconds, remote_least_seconds = options.remote_poll_seconds(poll_seconds if is_given else None)
         source = partial(
             FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
@@ -263,27 +266,26 @@ class ModelServer:
             local=partial(
                 source,
                 scanning=scanning,
-                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                poll_wait_seconds=poll_seconds,
                 incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             ),
             remote=partial(
                 source,
                 scanning=scanning_remote,
                 poll_wait_seconds=remote_poll_seconds,
-                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
+                incomplete_version_timeout_seconds=(
+                    settings.incomplete_version_timeout_seconds
+                    if "incomplete_version_timeout_seconds" in self._given
+                    else _REMOTE_INCOMPLETE_SECONDS
+                ),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 answer_seconds=_REMOTE_ANSWER_SECONDS,
                 clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
-                least_wait_seconds=min(remote_poll_seconds, _REMOTE_POLL_SECONDS) or _REMOTE_POLL_SECONDS,
+                least_wait_seconds=remote_least_seconds,
                 on_listed=self._count_listings,
                 storage=RemoteStorage(),
             ),
         )
-
-    def _given_or(self, flag: str, remote_default: float) -> float:
-        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
-        value: float = getattr(self._settings, flag)
-        return value if flag in self._given else remote_default
 
     def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
         settings = self._settings
@@ -476,7 +478,7 @@ class ModelServer:
 
     def _count_attempt(self, attempt: Attempt) -> None:
         metrics, loader = self.metrics, attempt.loader
-        if attempt.error is not None:
+        if attempt.error is not None and attempt.error.code is not Code.CANCELLED:
             failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
             failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
         assert isinstance(loader, ServableLoader), "all are made by _loader"

@@ -535,6 +535,17 @@ _LEAST: Mapping[str, int] = {
 }
 
 
+_REMOTE_POLL_SECONDS = 60
+"""Each look at remote storage costs requests."""
+
+
+def remote_poll_seconds(wished: int | None) -> tuple[int, int]:
+    """From one poll of a remote base path to the next, 0 for none, and the least from one look to the next at a version
+    that is waited for. `wished` is `--file_system_poll_wait_seconds`, None where it was not given."""
+    poll_seconds = _REMOTE_POLL_SECONDS if wished is None else max(wished, 0)
+    return poll_seconds, min(poll_seconds, _REMOTE_POLL_SECONDS) or _REMOTE_POLL_SECONDS
+
+
 _TRANSITION_THREADS = 8
 """More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
 and must not keep other models waiting."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import fsspec
 import pytest
+from fsspec.registry import _registry as schemes_in_use
 
 from pyserving.sources.fsspec_storage import FsspecStorage
 from pyserving.sources.remote_storage import RemoteStorage
@@ -93,7 +94,7 @@ def test_a_path_that_nobody_can_open_says_so(path: str, sentence: str) -> None:
 
 def test_a_package_that_is_missing_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(schemes_in_use, "s3", raising=False)
     sentence = r"s3:// needs a package that is not installed\. Install s3fs .*: pip install 'pyserving\[remote\]'"
     with pytest.raises(OSError, match=sentence):
         FsspecStorage().list("s3://bucket/m")
