@@ -31,6 +31,8 @@ class FakeS3:
         """`LIST prefix`, `HEAD key` and `GET key`, in the order they came."""
         self.denied: set[str] = set()
         """Buckets."""
+        self.access_key = "key-of-the-test"
+        """Nobody else is let in."""
         self.page_size = 1000
         self.hanging: set[str] = set()
         """Keys of objects that are not given out before the end."""
@@ -55,7 +57,7 @@ class FakeS3:
         """What leads a client here, and nowhere else."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "key-of-the-test",
+            "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_CONFIG_FILE": "/dev/null",
@@ -95,7 +97,9 @@ def _handler(store: FakeS3) -> type[BaseHTTPRequestHandler]:
             query = {name: values[0] for name, values in parse_qs(address.query).items()}
             kind = "LIST" if "list-type" in query else "HEAD" if self.command == "HEAD" else "GET"
             store.requests.append(f"{kind} {key or query.get('prefix', '')}")
-            if bucket in store.denied:
+            if f"Credential={store.access_key}/" not in self.headers.get("Authorization", ""):
+                self._refuse(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist.")
+            elif bucket in store.denied:
                 self._refuse(403, "AccessDenied", "Access Denied")
             elif bucket not in store.buckets:
                 self._refuse(404, "NoSuchBucket", "The specified bucket does not exist")

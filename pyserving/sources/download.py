@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from pyserving.errors import Cancelled
 
-_PIECE_BYTES = 8 << 20
+_PIECE_BYTES = 2 << 20
+"""The threads that serve feel it when larger ones are put together; smaller ones cost more work."""
 _STREAMS = 4
 """Object stores give each of them a part of the line only."""
 _SECONDS_BETWEEN_REPORTS = 5.0

@@ -100,6 +100,21 @@ def test_a_refusal_is_the_models_problem_in_words(s3: FakeS3, base_path: str, se
     assert sentence in problem
 
 
+def test_credentials_that_were_mended_count_at_the_next_look(
+    s3: FakeS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    credentials = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    credentials.write_text("[default]\naws_access_key_id = wrong\naws_secret_access_key = wrong\n")
+    problem = scan().problem
+    assert problem is not None
+    assert problem.endswith("The AWS Access Key Id you provided does not exist.")
+    credentials.write_text(f"[default]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = right\n")
+    assert scan().versions == (VERSION,)
+
+
 def test_a_network_that_is_away_is_the_models_problem_in_words(s3: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3.__exit__(None, None, None)
