@@ -7,7 +7,7 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -56,6 +56,32 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
                 limit = (folder / cgroup / limit_file).read_text().strip()
                 if limit != "max":
                     yield int(limit)
+
+
+_CPUS_WITH_ONEDNN = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+_CPUS_WITH_BFLOAT16 = {"avx512f", "avx_ne_convert"}
+
+
+def why_no_bfloat16(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> str | None:
+    """Why TensorFlow's oneDNN will not compute in bfloat16 on this machine; None where nothing is known against it.
+
+    As tensorflow/core/util/port.cc switches oneDNN on, and oneDNN looks at x86 processors.
+    """
+    switch = environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
+    if switch in ("0", "false"):
+        return f"TF_ENABLE_ONEDNN_OPTS={switch} switches oneDNN off"
+    try:
+        found = re.search(r"^flags\s*:(.*)$", (root / "proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    if found is None:  # no x86
+        return None
+    features = set(found[1].split())
+    if not features & _CPUS_WITH_BFLOAT16:
+        return "this processor has neither AVX512F nor AVX_NE_CONVERT"
+    if not switch and not features & _CPUS_WITH_ONEDNN:
+        return "oneDNN is off on this processor unless TF_ENABLE_ONEDNN_OPTS=1 is set"
+    return None
 
 
 def max_open_files() -> int:

@@ -7,19 +7,21 @@ import gc
 import logging
 import math
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
 from pyserving import config, options, protos
 from pyserving.batching.counts import BatchCounts
+from pyserving.batching.parameters import PoolOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import Code, ServingError, Unknown
-from pyserving.executors import custom_ops
-from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
+from pyserving.executors import custom_ops, xla
+from pyserving.executors.executor import Executor
 from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
@@ -36,10 +38,11 @@ from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
 from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
 from pyserving.metrics import Metrics, RunCount
-from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
+from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
+from pyserving.platforms import Platform, platforms
 from pyserving.request_log.log_files import Bounds
 from pyserving.request_log.request_logs import RequestLogs
 from pyserving.servable import Servable
@@ -84,6 +87,8 @@ _MOST_COPYING_SECONDS = 120.0
 _MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
+_MLMD_FILE = "assets.extra/mlmd_uuid"
+"""In a version folder: the model's name in a store of machine-learning metadata."""
 _POLICIES: Mapping[str, Policy] = {
     "availability_preserving": availability_preserving,
     "resource_preserving": resource_preserving,
@@ -105,9 +110,10 @@ class ModelServer:
         self._core: ServerCore | None = None
         self._rest: RestApi
         self._tls: Tls | None = None
-        self._session_config = b""
-        self._batching: config.Batching | None = None
-        self._scheduler: SharedBatchScheduler | None = None
+        self._platforms: Mapping[str, Platform] = {}
+        self._schedulers: dict[PoolOptions, SharedBatchScheduler] = {}
+        self._with_mlmd: deque[ServableId] = deque()
+        """Loaded with a file of their own for it, and not counted yet."""
         self._loop_time = LoopTime()
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
@@ -121,9 +127,9 @@ class ModelServer:
         settings, enter = self._settings, self._stack.enter_async_context
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
-        self._session_config = config.session_config(settings)
         cpus = schedulable_cpus()
-        self._batching = config.batching(settings, cpus)
+        self._platforms = platforms(settings, cpus)
+        config.check_thread_pool_factory(settings)
         if settings.ssl_config_file:
             self._tls = await self._secured()
         check_addresses(_grpc_addresses(settings))
@@ -135,9 +141,8 @@ class ModelServer:
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
         running = await enter(Workers("run", 4 * cpus))
-        if self._batching is not None:
-            pool = self._batching.pool
-            self._scheduler = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
+        for pool in {platform.batching.pool for platform in self._platforms.values() if platform.batching is not None}:
+            self._schedulers[pool] = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = self._core = ServerCore(
@@ -145,7 +150,7 @@ class ModelServer:
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
-            platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
+            platforms=list(self._platforms),
         )
         request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
         core.config_applied.append(request_logs.apply)
@@ -153,6 +158,8 @@ class ModelServer:
         if self._has_http():
             self._http = await enter(self._http_server(core))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
+        if options.forbids_xla(settings, self._given):
+            await loading.submit(xla.forbid)
         await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
@@ -259,7 +266,7 @@ class ModelServer:
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
-            prefer_tflite_model=settings.prefer_tflite_model,
+            prefer_tflite_model=any(platform.config.prefer_tflite_model for platform in self._platforms.values()),
         )
         return SourceRouter(
             manager.set_aspired_versions,
@@ -299,40 +306,35 @@ class ModelServer:
 
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
-        open_version = partial(self._open_executor, self._core.platform(version.id.name))
+        platform = self._platforms[self._core.platform(version.id.name)]
         copy = None
         if is_remote(version.path):
             copy = VersionCopy(version, ModelCache(self._settings.model_cache_dir), FsspecStorage())
-        return ServableLoader(version, open_version, partial(self._servable, running), self._warm_up(), copy)
-
-    def _open_executor(self, platform: str, path: str) -> Executor:
-        """In a loading thread."""
-        settings = self._settings
-        if platform == PYTHON_PLATFORM:
-            return open_executor(platform, path)
-        if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
-            return open_executor(
-                "tflite",
-                path,
-                num_pools=settings.num_tflite_pools,
-                num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
-            )
-        return open_executor(
-            platform,
-            path,
-            tags=options.saved_model_tags(settings),
-            session_config=self._session_config,
-            looks_for_state=self._batching is not None,
+        return ServableLoader(
+            version,
+            partial(self._open_executor, platform, version.id),
+            partial(self._servable, running, platform),
+            self._warm_up(platform),
+            copy,
         )
 
-    def _servable(self, running: Workers, path: str, servable_id: ServableId, executor: Executor) -> Servable:
+    def _open_executor(self, platform: Platform, servable_id: ServableId, path: str) -> Executor:
+        """In a loading thread."""
+        executor = platform.open(servable_id, path)
+        if platform.config.enable_session_metadata and has_file(path, _MLMD_FILE):
+            self._with_mlmd.append(servable_id)
+        return executor
+
+    def _servable(
+        self, running: Workers, platform: Platform, path: str, servable_id: ServableId, executor: Executor
+    ) -> Servable:
         """In a loading thread."""
         count = RunCount(self.metrics, servable_id.name, str(servable_id.version))
         direct = DirectSession(executor, running, count, self._loop_time)
         servable = Servable(
             servable_id,
             executor,
-            self._session(direct, count, path, servable_id, executor),
+            self._session(platform, direct, count, path, servable_id, executor),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -342,17 +344,24 @@ class ModelServer:
         return servable
 
     def _session(
-        self, direct: DirectSession, count: RunCount, path: str, servable_id: ServableId, executor: Executor
+        self,
+        platform: Platform,
+        direct: DirectSession,
+        count: RunCount,
+        path: str,
+        servable_id: ServableId,
+        executor: Executor,
     ) -> Session:
         """In a loading thread."""
-        if self._batching is None or self._scheduler is None or not executor.may_be_batched:
+        batching = platform.batching
+        if batching is None or not executor.may_be_batched:
             return direct
-        queue = self._batching.queue or config.version_queue_options(path, _read_version_file)
+        queue = batching.queue or config.version_queue_options(path, _read_version_file)
         if queue is None:
             return direct
         return BatchingSession(
             direct,
-            self._scheduler,
+            self._schedulers[batching.pool],
             queue,
             partial(BatchCounts, self.metrics, servable_id.name, str(servable_id.version)),
             executor.signature_defs,
@@ -361,18 +370,18 @@ class ModelServer:
             may_rerun=not executor.may_change,
         )
 
-    def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
+    def _warm_up(self, platform: Platform) -> Callable[[str, Servable, WarmupReport], None]:
         settings = self._settings
-        if not settings.enable_model_warmup:
+        if not platform.config.enable_model_warmup:
             return no_warmup
         return Warmup(
-            config.model_warmup_options(settings),
+            platform.config.model_warmup_options,
             max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
     def _request_logs(self, writing: Workers) -> RequestLogs:
-        settings = self._settings
+        settings, tensorflow = self._settings, self._platforms.get(TENSORFLOW_PLATFORM)
         bounds = Bounds(
             settings.request_log_max_file_bytes,
             settings.request_log_max_file_seconds,
@@ -382,7 +391,7 @@ class ModelServer:
             writing,
             self.metrics,
             bounds,
-            saved_model_tags=options.saved_model_tags(settings),
+            saved_model_tags=tensorflow.tags if tensorflow is not None else (),
             max_queued_bytes=settings.request_log_max_queued_bytes,
         )
 
@@ -491,6 +500,9 @@ class ModelServer:
             metrics.remote_fetched_bytes.labels(attempt.id.name).increment(fetch.fetched_bytes)
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
+        while self._with_mlmd:
+            loaded = self._with_mlmd.popleft()
+            metrics.mlmd_map.labels(loaded.name, str(loaded.version)).set(0)  # as the page shows a gauge of text
 
     def _count_listings(self, name: str, listings: int) -> None:
         if listings:

@@ -35,6 +35,8 @@ FLOORS: list[list[str]] = [
     [
         "options",
         "config",
+        "session_bundle_config",
+        "platforms",
         "model_config_file",
         "ssl_config_file",
         "logs",

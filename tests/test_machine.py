@@ -114,3 +114,29 @@ print(seen)
 """
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "[100, 150, 150, 200]\n"
+
+
+INTEL = "processor\t: 0\nflags\t\t: fpu sse4_2 avx2 {}\n"
+NO_ONEDNN = "oneDNN is off on this processor unless TF_ENABLE_ONEDNN_OPTS=1 is set"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "switch", "reason"),
+    [
+        (INTEL.format("avx512f avx512_bf16"), None, None),
+        (INTEL.format("avx512f avx512_bf16"), "1", None),
+        (INTEL.format("avx512f avx512_bf16"), "0", "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"),
+        (INTEL.format("avx512f avx512_bf16"), "False", "TF_ENABLE_ONEDNN_OPTS=false switches oneDNN off"),
+        (INTEL.format("avx512f"), None, NO_ONEDNN),
+        (INTEL.format("avx512f"), "1", None),
+        (INTEL.format("avx_vnni avx_ne_convert"), None, None),
+        (INTEL.format(""), "1", "this processor has neither AVX512F nor AVX_NE_CONVERT"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", None, None),
+        (None, None, None),
+    ],
+)
+def test_reason_against_bfloat16_is_told(tmp_path, cpuinfo, switch, reason):
+    if cpuinfo is not None:
+        write(tmp_path, "proc/cpuinfo", cpuinfo)
+    environ = {} if switch is None else {"TF_ENABLE_ONEDNN_OPTS": switch}
+    assert machine.why_no_bfloat16(tmp_path, environ) == reason

@@ -95,6 +95,7 @@ def test_a_config_that_does_not_parse_is_shown_with_its_place(tmp_path: Path) ->
     assert done.returncode == FAILED
 
 
+@pytest.mark.proves("difference: A port is taken")
 @pytest.mark.parametrize("flag", ["--port", "--rest_api_port"])
 def test_a_taken_port_is_named_at_once(tmp_path: Path, flag: str) -> None:
     with socket.create_server(("0.0.0.0", 0)) as holder:
@@ -105,6 +106,7 @@ def test_a_taken_port_is_named_at_once(tmp_path: Path, flag: str) -> None:
     assert done.returncode == FAILED
 
 
+@pytest.mark.proves("difference: One of several models cannot be loaded at start")
 def test_nothing_to_serve_after_all_retries_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "m" / "3").mkdir(parents=True)
     (tmp_path / "m" / "3" / "saved_model.pbtxt").write_text("meta_graphs {}\n")
@@ -143,6 +145,7 @@ def good_and_bad(tmp_path: Path, exported: Exported) -> Path:
     return tmp_path
 
 
+@pytest.mark.proves("difference: One of several models cannot be loaded at start")
 def test_one_bad_and_one_missing_model_do_not_keep_the_others_from_serving(good_and_bad: Path) -> None:
     with (
         ServerProcess(model_config(good_and_bad, "a", "bad", "b", "missing")) as server,
@@ -159,6 +162,7 @@ def test_one_bad_and_one_missing_model_do_not_keep_the_others_from_serving(good_
         server.wait_for("Successfully loaded servable version {name: missing version: 1}")
 
 
+@pytest.mark.proves("difference: One of several models cannot be loaded at start")
 def test_a_strict_start_fails_when_one_model_fails(good_and_bad: Path) -> None:
     done = run(
         f"--grpc_socket_path={good_and_bad}/s",
@@ -173,10 +177,10 @@ def test_a_strict_start_fails_when_one_model_fails(good_and_bad: Path) -> None:
 
 
 def test_an_unknown_argument_is_told_and_does_not_keep_it_from_starting(good_and_bad: Path) -> None:
-    flags = ("--model_name=a", f"--model_base_path={good_and_bad}/a", "--no_such_flag=1", "--mixed_precision=bfloat16")
+    flags = ("--model_name=a", f"--model_base_path={good_and_bad}/a", "--no_such_flag=1", "--skip_initialize_tpu")
     with ServerProcess(*flags) as server:
         assert server.wait_for("unknown argument: --no_such_flag=1")
-        assert server.wait_for("Flags that change nothing here: --mixed_precision (no effect yet)")
+        assert server.wait_for("Flags that change nothing here: --skip_initialize_tpu (not applicable: TPUs are not")
 
 
 def test_one_port_for_both_leaves_grpc_alone(good_and_bad: Path) -> None:

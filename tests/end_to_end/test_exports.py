@@ -89,6 +89,7 @@ def test_answers_equal_tensorflows_session(client: Client, exporter: ModuleType,
                     assert found[alias].tolist() == np.asarray(array).tolist()
 
 
+@pytest.mark.proves("rpc PredictionService.Classify", "rpc PredictionService.Regress")
 def test_dnn_classifier_classifies_and_regresses(client: Client, exporter: ModuleType, folder: Path) -> None:
     serialized = [feeds["inputs"][0] for feeds in exporter.samples("dnn_classifier")[0][1:]]
     examples = [tf.train.Example.FromString(one) for one in serialized]

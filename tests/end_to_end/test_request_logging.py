@@ -68,6 +68,14 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.proves(
+    "field ModelConfig.logging_config",
+    "field LoggingConfig.log_collector_config",
+    "field LoggingConfig.sampling_config",
+    "field LogCollectorConfig.filename_prefix",
+    "field PredictionLog.predict_log",
+    "difference: `logging_config`",
+)
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
 def test_what_was_answered_is_in_the_log_and_can_be_sent_again(folder: Path, transport: str) -> None:
     with serve(folder, transport) as server, Client(server) as client:

@@ -86,6 +86,7 @@ def test_predict_row_by_row_and_by_columns(served: Served) -> None:
     assert served.predict("half_plus_two/versions/1", {"inputs": []}) == {"outputs": []}
 
 
+@pytest.mark.proves("rest POST :classify", "rest POST :regress")
 def test_classify_and_regress(served: Served) -> None:
     examples = [{"x": 80.0}, {"x": [3.0]}]
     body = json.dumps({"signature_name": "regress_x_to_y", "examples": examples}).encode()

@@ -54,6 +54,7 @@ class Slow:
                     return call
 
 
+@pytest.mark.proves("difference: SIGTERM, SIGINT")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_every_admitted_request_is_answered(tmp_path: Path, exported: Exported, number: signal.Signals) -> None:
     """Calls keep coming while the signal arrives: each one is answered, or was refused before it began."""
@@ -96,6 +97,7 @@ def test_a_long_run_is_waited_for(tmp_path: Path, exported: Exported) -> None:
         assert slow.server.wait() == 0
 
 
+@pytest.mark.proves("difference: SIGTERM, SIGINT")
 def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> None:
     with Slow(tmp_path, exported, "--shutdown_grace_seconds=0.2") as slow:
         call = slow.long_call(steps=10**12)
@@ -105,6 +107,7 @@ def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> No
         assert slow.server.wait() == 0
 
 
+@pytest.mark.proves("difference: SIGTERM, SIGINT")
 def test_a_second_signal_leaves_at_once(tmp_path: Path, exported: Exported) -> None:
     with Slow(tmp_path, exported, "--shutdown_grace_seconds=600") as slow:
         call = slow.long_call(steps=10**12)

@@ -49,6 +49,13 @@ def model(exported, tmp_path_factory):
     return ("--model_name=m", f"--model_base_path={folder / 'm'}")
 
 
+@pytest.mark.proves(
+    "field SSLConfig.server_key",
+    "field SSLConfig.server_cert",
+    "field SSLConfig.custom_ca",
+    "field SSLConfig.client_verify",
+    "difference: TLS",
+)
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
 def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority, tmp_path, transport):
     before, after, client = (authority.issue(f"{name}-{transport}") for name in ("before", "after", "client"))
@@ -73,6 +80,7 @@ def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority,
         assert server.wait() == 0
 
 
+@pytest.mark.proves("difference: TLS")
 def test_the_http_port_can_be_left_plain(model, authority, tmp_path):
     flag = ssl_config(tmp_path / "ssl.config", authority.issue("plain"))
     port = free_port()

@@ -249,6 +249,7 @@ async def test_models_do_not_touch_each_other(manager, workers, loaders, clock, 
     held.close()
 
 
+@pytest.mark.proves("difference: Giving memory up before a new version takes it")
 async def test_resource_preserving_unloads_before_it_loads(workers, loaders, states):
     manager = AspiredVersionsManager(loaders, workers, workers, states, policy=resource_preserving)
     manager.set_aspired_versions("m", [version(1)])
@@ -499,6 +500,7 @@ async def test_a_kept_error_holds_no_frames_of_the_load(manager, workers, loader
     assert (health.__traceback__, health.__cause__, health.__context__) == (None, None, None)
 
 
+@pytest.mark.proves("difference: A failure's sentence of several thousand characters")
 async def test_a_sentence_that_is_too_long_is_cut_and_whole_in_the_log(manager, workers, loaders, states, caplog):
     loaders.fail(1, error=DataLoss("x" * 5000))
     manager.set_aspired_versions("m", [version(1)])
@@ -538,6 +540,7 @@ async def reloading(workers, loaders, states, clock) -> AsyncIterator[AspiredVer
     assert all(loader.unloaded == (loader.servable is not None) for loader in loaders.made)
 
 
+@pytest.mark.proves("difference: A load failed, then the files are mended under the same number")
 @pytest.mark.parametrize("has_given_up", [False, True])
 async def test_a_failing_version_begins_afresh_when_its_files_change(
     manager, workers, loaders, clock, states, has_given_up

@@ -98,6 +98,7 @@ async def test_a_model_that_moves_is_never_without_versions(router, wishes, stor
     assert [versions for _, versions in wishes.calls] == ([[1], [2]] if goes_remote else [[2], [1]])
 
 
+@pytest.mark.proves("difference: A base path on remote storage")
 async def test_storage_that_does_not_answer_holds_up_nobody_else(router, wishes, storage, tmp_path):
     storage.hang(f"{BUCKET}/hung")
     hung = remote(storage, "hung", "1")
@@ -132,6 +133,7 @@ async def test_nobody_waits_for_a_router_that_is_closed(router, storage):
         await waiting
 
 
+@pytest.mark.proves("difference: A base path on remote storage")
 async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wishes, storage, fake_time):
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "permission denied")
     router.update_config([remote(storage, "m", "1")])
@@ -184,6 +186,7 @@ async def test_a_remote_version_waits_for_the_shards_its_index_tells(router, wis
     assert wishes.calls == [("m", [1])]
 
 
+@pytest.mark.proves("difference: A base path on remote storage")
 async def test_a_remote_version_that_is_waited_for_is_looked_at_no_oftener_than_it_is_polled_and_read_once(
     wishes, storage, fake_time
 ):

@@ -91,6 +91,7 @@ def test_it_goes_on_when_another_protocol_is_offered(reader):
     assert summary(fed(reader, POST)) == [("POST", "/p", b"body")]
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -131,6 +132,7 @@ def test_it_refuses_after_the_requests_that_were_in_order(reader):
     assert summary(fed(reader, GET + POST + b"rubbish\r\n\r\n")) == [("GET", "/g", b""), ("POST", "/p", b"body"), 400]
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nX: ", CHUNKED[:-10]])
 def test_it_never_keeps_more_than_its_limits(reader, start):
     size = 0
