@@ -41,6 +41,7 @@ def copies(cache: Path) -> list[str]:
     return sorted(path.parent.name for path in cache.glob("*/*/saved_model.pb"))
 
 
+@pytest.mark.proves("difference: `s3://` and other remote file systems")
 def test_versions_are_fetched_served_and_swapped_and_their_copies_go(
     s3: FakeS3, exported: Exported, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_version_that_cannot_be_loaded_says_why_and_leaves_no_copy(s3: FakeS3,
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proves("difference: GetModelStatus of a model whose base path cannot be listed")
 def test_a_bucket_that_is_denied_is_told_in_the_status_and_found_when_it_opens(s3: FakeS3, tmp_path: Path) -> None:
     s3.denied.add("bucket")
     with serving(tmp_path) as server, Client(server) as client:
