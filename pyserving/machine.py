@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 if sys.platform != "win32":
+    import fcntl
     import resource
 
 
@@ -160,3 +161,17 @@ def _malloc_trim() -> Callable[[int], int] | None:
         return None
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim
+
+
+def lock_file(descriptor: int, *, waits: bool = False) -> bool:
+    """Held as long as the process lives: whoever gets the lock of another's file knows that it does not.
+
+    False when another has it, or the file system knows no locks.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True

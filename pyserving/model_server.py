@@ -20,7 +20,7 @@ from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
-from pyserving.errors import ServingError, Unknown
+from pyserving.errors import Code, ServingError, Unknown
 from pyserving.executors import custom_ops, profiler, xla
 from pyserving.executors.executor import Executor
 from pyserving.executors.version_folder import has_file
@@ -51,8 +51,12 @@ from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.fsspec_storage import FsspecStorage
+from pyserving.sources.model_cache import ModelCache
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.sources.storage import is_remote
+from pyserving.sources.version_copy import VersionCopy
 from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses, is_local
@@ -75,7 +79,8 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
-_REMOTE_POLL_SECONDS = 60
+_REMOTE_INCOMPLETE_SECONDS = 600.0
+"""Of a file that is uploaded nothing is seen before its end."""
 _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
 _REMOTE_CLOCK_MARGIN_SECONDS = 60.0
@@ -264,6 +269,9 @@ class ModelServer:
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
+        is_given = "file_system_poll_wait_seconds" in self._given
+        poll_seconds = settings.file_system_poll_wait_seconds
+        remote_poll_seconds, remote_least_seconds = options.remote_poll_seconds(poll_seconds if is_given else None)
         source = partial(
             FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
@@ -277,26 +285,26 @@ class ModelServer:
             local=partial(
                 source,
                 scanning=scanning,
-                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                poll_wait_seconds=poll_seconds,
                 incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             ),
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
-                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
+                poll_wait_seconds=remote_poll_seconds,
+                incomplete_version_timeout_seconds=(
+                    settings.incomplete_version_timeout_seconds
+                    if "incomplete_version_timeout_seconds" in self._given
+                    else _REMOTE_INCOMPLETE_SECONDS
+                ),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 answer_seconds=_REMOTE_ANSWER_SECONDS,
                 clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
-                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
+                least_wait_seconds=remote_least_seconds,
+                on_listed=self._count_listings,
                 storage=RemoteStorage(),
             ),
         )
-
-    def _given_or(self, flag: str, remote_default: float) -> float:
-        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
-        value: float = getattr(self._settings, flag)
-        return value if flag in self._given else remote_default
 
     def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
         settings = self._settings
@@ -344,11 +352,15 @@ class ModelServer:
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
         platform = self._platforms[self._core.platform(version.id.name)]
+        copy = None
+        if is_remote(version.path):
+            copy = VersionCopy(version, ModelCache(self._settings.model_cache_dir), FsspecStorage())
         return ServableLoader(
             version,
             partial(self._open_executor, platform, version.id),
-            partial(self._servable, running, platform, version.path),
+            partial(self._servable, running, platform),
             self._warm_up(platform),
+            copy,
         )
 
     def _open_executor(self, platform: Platform, servable_id: ServableId, path: str) -> Executor:
@@ -528,7 +540,7 @@ class ModelServer:
 
     def _count_attempt(self, attempt: Attempt) -> None:
         metrics, loader = self.metrics, attempt.loader
-        if attempt.error is not None:
+        if attempt.error is not None and attempt.error.code is not Code.CANCELLED:
             failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
             failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
         assert isinstance(loader, ServableLoader), "all are made by _loader"
@@ -536,11 +548,18 @@ class ModelServer:
             status = "success" if opening.has_succeeded else "fail"
             metrics.load_attempt_count.labels(loader.path, status).increment()
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
+        for fetch in loader.take_fetches():
+            self._count_listings(attempt.id.name, fetch.listings)
+            metrics.remote_fetched_bytes.labels(attempt.id.name).increment(fetch.fetched_bytes)
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
         while self._with_mlmd:
             loaded = self._with_mlmd.popleft()
             metrics.mlmd_map.labels(loaded.name, str(loaded.version)).set(0)  # as the page shows a gauge of text
+
+    def _count_listings(self, name: str, listings: int) -> None:
+        if listings:
+            self.metrics.remote_listings.labels(name).increment(listings)
 
     def _count_reload(self, is_success: bool) -> None:
         self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()

@@ -258,6 +258,13 @@ class Options:
         "`availability_preserving`: a version goes when the next one serves; `resource_preserving`: before it loads",
         ours=True,
     )
+    model_cache_dir: str = _string(
+        "",
+        "Folder for copies of the served versions whose base path is remote and TensorFlow cannot open, such as s3://; "
+        "several servers may share it",
+        ours=True,
+        default_in_words="`pyserving-models-UID` in the system's temporary folder",
+    )
     reload_replaced_versions: bool = _bool(
         False,
         "Load a version anew when its files are replaced under the same number; needs memory for both copies at a time",
@@ -571,6 +578,17 @@ _LEAST: Mapping[str, int] = {
     "rest_stall_timeout_seconds": 0,
     "max_connections": 0,
 }
+
+
+_REMOTE_POLL_SECONDS = 60
+"""Each look at remote storage costs requests."""
+
+
+def remote_poll_seconds(wished: int | None) -> tuple[int, int]:
+    """From one poll of a remote base path to the next, 0 for none, and the least from one look to the next at a version
+    that is waited for. `wished` is `--file_system_poll_wait_seconds`, None where it was not given."""
+    poll_seconds = _REMOTE_POLL_SECONDS if wished is None else max(wished, 0)
+    return poll_seconds, min(poll_seconds, _REMOTE_POLL_SECONDS) or _REMOTE_POLL_SECONDS
 
 
 _TRANSITION_THREADS = 8

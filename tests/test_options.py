@@ -19,6 +19,7 @@ from pyserving.options import (
     inflight_limits,
     markdown,
     parse,
+    remote_poll_seconds,
     saved_model_tags,
     startup_warning,
     transition_patience_seconds,
@@ -399,3 +400,10 @@ def test_threads_that_load_are_as_many_as_wished_or_enough_for_slow_ones(wished,
 def test_threads_stand_in_for_slow_loads_unless_their_number_was_given():
     assert transition_patience_seconds(0) == 30
     assert transition_patience_seconds(1) is None
+
+
+@pytest.mark.parametrize(
+    ("wished", "poll_and_least"), [(None, (60, 60)), (300, (300, 60)), (1, (1, 1)), (0, (0, 60)), (-1, (0, 60))]
+)
+def test_remote_versions_that_settle_are_looked_at_no_oftener_than_every_minute_unless_wished(wished, poll_and_least):
+    assert remote_poll_seconds(wished) == poll_and_least

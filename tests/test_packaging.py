@@ -71,6 +71,7 @@ def test_extras_bring_what_their_names_say(metadata: Message) -> None:
         "forests": "ydf-tf",
         "tflite": "ai-edge-litert",
         "completion": "shtab",
+        "remote": "s3fs",
         "demo": "scikit-learn",
     }
     required = metadata.get_all("Requires-Dist", [])
