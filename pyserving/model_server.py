@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from pyserving import config, options, protos
+from pyserving import auth_tokens_file, config, options, protos
+from pyserving.auth_tokens_file import AuthTokensFile
 from pyserving.batching.counts import BatchCounts
 from pyserving.batching.parameters import PoolOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
@@ -53,7 +54,7 @@ from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
 from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
-from pyserving.transports.addresses import check_addresses
+from pyserving.transports.addresses import check_addresses, is_local
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1 import HttpServer
@@ -61,6 +62,7 @@ from pyserving.transports.http1 import Limits as HttpLimits
 from pyserving.transports.http2 import Http2Server
 from pyserving.transports.reception import Reception
 from pyserving.transports.tls import Tls
+from pyserving.transports.tokens import TokenCheck, asks_for_health, is_preflight
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -105,6 +107,7 @@ class ModelServer:
         self._core: ServerCore | None = None
         self._rest: RestApi
         self._tls: Tls | None = None
+        self._token_check: TokenCheck | None = None
         self._platforms: Mapping[str, Platform] = {}
         self._schedulers: dict[PoolOptions, SharedBatchScheduler] = {}
         self._with_mlmd: deque[ServableId] = deque()
@@ -127,6 +130,8 @@ class ModelServer:
         config.check_thread_pool_factory(settings)
         if settings.ssl_config_file:
             self._tls = await self._secured()
+        if settings.auth_tokens_file:
+            self._token_check = await self._checked()
         check_addresses(_grpc_addresses(settings))
         # Storage may keep threads for good: one each, as many as there are base paths within reason.
         scanning, scanning_remote = [
@@ -149,7 +154,7 @@ class ModelServer:
         )
         request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
         core.config_applied.append(request_logs.apply)
-        self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
+        self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit, request_logs)
         if self._has_http():
             self._http = await enter(self._http_server(core))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
@@ -176,7 +181,8 @@ class ModelServer:
     def reception(self, not_found: HttpResponse) -> Reception:
         """The REST API and the pages, for a transport that is not the server's own. Drain it before `stop`."""
         assert self._core is not None, "start() comes first"
-        return Reception(self._http_handlers(self._core), self._rest.error_response, self._admission, not_found)
+        handlers = self._http_handlers(self._core)
+        return Reception(handlers, self._rest.error_response, self._admission, not_found, self._token_check)
 
     async def stop(self) -> None:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
@@ -296,6 +302,39 @@ class ModelServer:
         await enter(SslConfigFile(path, tls, await enter(Workers("ssl", 1)), self._count_reload))
         return tls
 
+    async def _checked(self) -> TokenCheck:
+        settings, enter = self._settings, self._stack.enter_async_context
+        path = settings.auth_tokens_file
+        check = TokenCheck(
+            auth_tokens_file.read_tokens(path),
+            exempt=[
+                *([asks_for_health] if settings.auth_exempt_health else []),
+                *([is_preflight] if settings.rest_api_enable_cors_support else []),
+            ],
+            on_refused=self.metrics.rejected.labels("unauthenticated").increment,
+        )
+        reading = await enter(Workers("auth-tokens", 1))
+        await enter(AuthTokensFile(path, check, reading, self._tokens_changed))
+        _log.info("Requests must show one of the tokens of %s: %s", path, auth_tokens_file.in_words(check.tokens))
+        for place in self._open_places():
+            _log.warning("Tokens come in the clear to %s; --ssl_config_file would hide them", place)
+        return check
+
+    def _open_places(self) -> list[str]:
+        """Where others than this machine connect, and nothing secures that."""
+        settings = self._settings
+        places = [place for place in _grpc_addresses(settings) if self._tls is None and not is_local(place)]
+        if settings.rest_api_port not in (0, settings.port) and not self._secures_http:
+            places.append(f"HTTP port {settings.rest_api_port}")
+        return places
+
+    def _tokens_changed(self, is_success: bool) -> None:
+        self.metrics.auth_token_reloads.labels("success" if is_success else "fail").increment()
+        if is_success and self._http is not None:
+            self._http.authenticate_anew()
+        if is_success and isinstance(self._grpc, Http2Server):  # grpcio's asks each time
+            self._grpc.authenticate_anew()
+
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
         platform = self._platforms[self._core.platform(version.id.name)]
@@ -407,6 +446,7 @@ class ModelServer:
             streams,
             addresses=_grpc_addresses(settings),
             admission=self._admission,
+            authenticate=self._token_check,
             channel_arguments=options.channel_arguments(settings),
         )
 
@@ -415,13 +455,17 @@ class ModelServer:
         settings, metrics, tls = self._settings, self.metrics, self._tls
         limit = options.connection_limit(settings, max_open_files())
         refused, failed = metrics.rejected.labels("connections"), metrics.tls_handshake_failures.labels(port)
-        if tls is None or (port == "HTTP" and not settings.rest_api_ssl):
+        if tls is None or (port == "HTTP" and not self._secures_http):
             return Door(limit, on_refused=refused.increment)
 
         def context() -> ssl.SSLContext:
             return tls.credentials.h2 if port == "gRPC" else tls.credentials.http1
 
         return Door(limit, context, on_refused=refused.increment, on_failed_handshake=failed.increment)
+
+    @property
+    def _secures_http(self) -> bool:
+        return self._tls is not None and self._settings.rest_api_ssl
 
     def _new_admission(self) -> Admission:
         settings = self._settings
@@ -455,6 +499,7 @@ class ModelServer:
             admission=self._admission,
             limits=_http_limits(settings),
             door=self._door("HTTP"),
+            authenticate=self._token_check,
         )
 
     def _http_handlers(self, core: ServerCore) -> list[HttpHandler]:
@@ -556,6 +601,7 @@ def _rest_options(settings: Options) -> RestOptions:
         max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
         nonfinite=NonFinite(settings.rest_nonfinite),
         gzip_answers=settings.rest_gzip_answers,
+        takes_tokens=bool(settings.auth_tokens_file),
     )
 
 

@@ -83,7 +83,10 @@ class Options:
     """The value of every flag. The fields' metadata hold a `Flag` each."""
 
     # Ports
-    port: int = _int32(8500, "TCP port of the gRPC services, on all IPv4 interfaces. 0: none")
+    port: int = _int32(
+        8500,
+        "TCP port of the gRPC services, on all interfaces; with --grpc_transport=http2 on those of IPv4. 0: none",
+    )
     grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
     rest_api_port: int = _int32(0, "TCP port of HTTP: the REST API, metrics and health pages. 0: none")
     rest_api_num_threads: int = _int32(
@@ -305,6 +308,18 @@ class Options:
         0,
         "The most connections of the HTTP port, and of gRPC with --grpc_transport=http2; further ones are closed."
         " 0: from the files that the process may open, up to 16384",
+        ours=True,
+    )
+    auth_tokens_file: str = _string(
+        "",
+        "File of tokens, one a line, of which each gRPC call and HTTP request must show one:"
+        " `authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Empty: none are asked for",
+        ours=True,
+    )
+    auth_exempt_health: bool = _bool(
+        True,
+        "With --auth_tokens_file: answer grpc.health.v1, /healthz and /readyz without a token. They name the models and"
+        " their states",
         ours=True,
     )
     rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)

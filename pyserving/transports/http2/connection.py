@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pyserving.errors import Code, ResourceExhausted
+from pyserving.errors import Code, ResourceExhausted, ServingError
 from pyserving.messages import Later
 from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.departure import Departure
@@ -43,6 +43,7 @@ class Connection:
         self._service = service
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
+        self.forget_heads = self._heads.forget
         self.streams: dict[int, Stream] = {}
         self.promised = 0
         """Answers to requests that are no streams, due in this turn of the loop."""
@@ -111,7 +112,7 @@ class Connection:
         except StreamFailure as failure:
             self._spend_reset()
             self._give_up(stream_id, failure.code)
-        except ResourceExhausted as error:
+        except ServingError as error:
             self._refuse(stream_id, answers.trailers_only(stream_id, error.code, error.message), is_last)
         else:
             deadline = None if timeout is None else self.now + timeout
