@@ -98,7 +98,7 @@ def test_a_long_run_is_waited_for(tmp_path: Path, exported: Exported) -> None:
         assert slow.server.wait() == 0
 
 
-@pytest.mark.proves("difference: SIGTERM, SIGINT")
+@pytest.mark.proves("difference: SIGTERM, SIGINT", "flag shutdown_grace_seconds")
 def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> None:
     with Slow(tmp_path, exported, "--shutdown_grace_seconds=0.2") as slow:
         call = slow.long_call(steps=10**12)

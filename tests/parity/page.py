@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.parity.marks import Mark, marks
-from tests.parity.reasons import REASONS, Differs, NotApplicable, NotYet, Reason, Same, reason_for
+from tests.parity.marks import TESTS, Mark, marks
+from tests.parity.reasons import REASONS, Differs, NotApplicable, NotYet, Ours, Reason, Same, reason_for
 from tests.parity.surface import surface
 
 
@@ -28,6 +29,13 @@ class Parity:
                 if not self._is_told(item)
             ),
             *(
+                f"{item}: {mark.path}::{mark.test} is no test of a real process that gives it"
+                for item in items
+                if item.startswith("flag ")
+                for mark in self.proofs.get(item, ())
+                if not _gives(mark, item.removeprefix("flag "))
+            ),
+            *(
                 f"{mark.path}::{mark.test} proves {item!r}, which there is not"
                 for item, found in self.proofs.items()
                 for mark in found
@@ -41,11 +49,18 @@ class Parity:
         ]
 
     def _is_told(self, item: str) -> bool:
-        return item in self.proofs or isinstance(reason_for(item), NotApplicable | NotYet)
+        """A flag has to be given to a real process even where all that comes of it is a warning."""
+        is_excused = isinstance(reason_for(item), NotApplicable | NotYet) and not item.startswith("flag ")
+        return item in self.proofs or is_excused
 
     def markdown(self) -> str:
         """The text of docs/parity.md."""
         return _PARITY + "\n".join(_section(name, items, self.proofs) for name, items in self.sections.items())
+
+
+def _gives(mark: Mark, flag: str) -> bool:
+    is_written = re.search(rf"--(no)?{flag}\b", (TESTS / mark.path).read_text())
+    return mark.path.parts[0] == "end_to_end" and is_written is not None
 
 
 def parity() -> Parity:
@@ -71,6 +86,8 @@ def _section(name: str, items: Iterable[str], proofs: Mapping[str, Sequence[Mark
 
 def _shown(item: str) -> str:
     kind, _, name = item.partition(" ")
+    if kind == "flag":
+        return f"`--{name}`"
     return name if kind == "difference:" else f"`{name}`"
 
 
@@ -84,6 +101,8 @@ def _verdict(reason: Reason | None) -> str:
             return f"not yet: {what}"
         case Same(how):
             return f"pass: {how}"
+        case Ours():
+            return "ours"
         case None:
             return "pass"
 
@@ -103,10 +122,10 @@ _PARITY = """\
 
 <!-- Written by `python -m tests.parity`, of the marks that tests bear. -->
 
-Each RPC, field and metric of TensorFlow Serving, and each of [our differences](differences.md), with the tests that
-show what becomes of it. *pass*: as there; *differs*: on purpose, in the way that is linked to; *not applicable*: for
-the reason given. An item that has neither a test nor a reason fails the build. [flags.md](flags.md) tells of each flag,
-[clients.md](clients.md) of the requests that public clients make.
+Each RPC, field, flag and metric of TensorFlow Serving, and each of [our differences](differences.md), with the tests
+that show what becomes of it. *pass*: as there; *differs*: on purpose, in the way that is linked to; *not applicable*:
+for the reason given. An item that has neither a test nor a reason fails the build. Each flag is given to a real process
+in its test; [flags.md](flags.md) tells what it means. [clients.md](clients.md) holds the requests of public clients.
 
 """
 
