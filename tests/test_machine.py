@@ -101,6 +101,44 @@ def test_a_c_library_that_needs_not_be_told_is_left_alone(monkeypatch):
     assert machine.give_back_free_memory() is None
 
 
+_FAULTS_OF_REQUESTS = """
+import resource
+import numpy as np
+from pyserving.machine import keep_free_memory
+
+def page_faults(requests):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(requests):
+        bodies = [np.empty(600_000, np.uint8) for _ in range(8)]
+        for body in bodies:
+            body[:] = 1
+        del bodies, body
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_free_memory()
+page_faults(3)
+print(page_faults(20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
+@pytest.mark.parametrize(
+    ("said", "is_kept"),
+    [
+        ({}, True),
+        ({"MALLOC_TRIM_THRESHOLD_": "0"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=0"}, False),
+    ],
+)
+def test_memory_of_requests_is_kept_for_the_next_ones_unless_the_operator_says_otherwise(said, is_kept):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    faults = subprocess.run(
+        [sys.executable, "-c", _FAULTS_OF_REQUESTS], env=environment | said, capture_output=True, text=True, check=True
+    )
+    pages = 20 * 8 * 600_000 // os.sysconf("SC_PAGE_SIZE")
+    assert (int(faults.stdout) < pages / 20) is is_kept
+
+
 def test_open_files_are_allowed_as_wished_but_never_fewer_than_before():
     asked = """
 import resource
