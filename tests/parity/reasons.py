@@ -36,12 +36,7 @@ class Same:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """TensorFlow Serving does not have it."""
-
-
-Reason = Differs | NotApplicable | NotYet | Same | Ours
+Reason = Differs | NotApplicable | NotYet | Same
 
 _NO_SUCH_RPC = NotApplicable("the RPC is answered UNIMPLEMENTED, as there")
 _PASSED_OVER = Same("passed over, as there")
@@ -139,13 +134,13 @@ def reason_for(item: str) -> Reason | None:
 def _reason_for_flag(flag: Flag) -> Reason | None:
     """As docs/flags.md has it."""
     if flag.ours:
-        return Ours()
+        return Same("TensorFlow Serving does not have it")
     match flag.effect:
         case Effect.NOT_APPLICABLE:
             return NotApplicable(f"{flag.reason}; a warning says so")
         case Effect.NOT_YET:
-            return NotYet("a warning says so")
+            return NotApplicable("it has no effect yet; a warning says so")
         case Effect.REFUSED:
-            return NotYet("the server does not start with it")
+            return NotApplicable("what it asks for is not built, so the server does not start with it")
         case Effect.WORKING:
             return None
