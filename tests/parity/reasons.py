@@ -135,12 +135,8 @@ def _reason_for_flag(flag: Flag) -> Reason | None:
     """As docs/flags.md has it."""
     if flag.ours:
         return Same("TensorFlow Serving does not have it")
-    match flag.effect:
-        case Effect.NOT_APPLICABLE:
-            return NotApplicable(f"{flag.reason}; a warning says so")
-        case Effect.NOT_YET:
-            return NotApplicable("it has no effect yet; a warning says so")
-        case Effect.REFUSED:
-            return NotApplicable("what it asks for is not built, so the server does not start with it")
-        case Effect.WORKING:
-            return None
+    if flag.effect is Effect.WORKING:
+        return None
+    if flag.effect is Effect.REFUSED:
+        return NotApplicable("what it asks for is not built, so the server does not start with it")
+    return NotApplicable(f"{flag.reason or flag.effect.value}; a warning says so")
