@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyserving import machine, protos, session_bundle_config
@@ -96,8 +96,29 @@ def platforms(options: Options, cpus: int) -> Mapping[str, Platform]:
         configs.setdefault(PYTHON_PLATFORM, of_python)
     else:
         configs.pop(PYTHON_PLATFORM, None)
+    _tell_of_shared_threads([config.session_config for name, config in configs.items() if name != PYTHON_PLATFORM])
     may_name = not options.reload_replaced_versions  # which has two sessions of one version for a while
     return {name: _platform(name, config, cpus, may_name_sessions=may_name) for name, config in configs.items()}
+
+
+def _tell_of_shared_threads(sessions: Sequence[protos.ConfigProto]) -> None:
+    """TensorFlow makes some threads once, for the first session of the process."""
+    within_ops = {session.intra_op_parallelism_threads for session in sessions}
+    between_ops = {
+        session.inter_op_parallelism_threads
+        for session in sessions
+        if not session.use_per_session_threads and not session.session_inter_op_thread_pool
+    }
+    for field, numbers in (
+        ("intra_op_parallelism_threads", within_ops),
+        ("inter_op_parallelism_threads", between_ops),
+    ):
+        if len(numbers) > 1:
+            _log.warning(
+                "Platforms differ in %s (%s), but TensorFlow makes these threads once: the first model to be loaded "
+                "decides for all",
+                *(field, ", ".join(map(str, sorted(numbers)))),
+            )
 
 
 def _platform(name: str, config: protos.SessionBundleConfig, cpus: int, *, may_name_sessions: bool) -> Platform:

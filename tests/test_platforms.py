@@ -82,6 +82,30 @@ def test_a_file_allows_no_python_models_and_need_not_name_them(file):
     assert made(platform_config_file=other, allow_python_models=True)["python"].config.enable_model_warmup
 
 
+ONCE = ", but TensorFlow makes these threads once: the first model to be loaded decides for all"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "warnings"),
+    [
+        ("", "", []),
+        ("intra_op_parallelism_threads: 2", "intra_op_parallelism_threads: 2", []),
+        ("intra_op_parallelism_threads: 2", "", [f"Platforms differ in intra_op_parallelism_threads (0, 2){ONCE}"]),
+        (
+            "inter_op_parallelism_threads: 2",
+            "inter_op_parallelism_threads: 3",
+            [f"Platforms differ in inter_op_parallelism_threads (2, 3){ONCE}"],
+        ),
+        ("inter_op_parallelism_threads: 2", "inter_op_parallelism_threads: 3 use_per_session_threads: true", []),
+        ("session_inter_op_thread_pool {}", "inter_op_parallelism_threads: 3", []),
+    ],
+)
+def test_platforms_are_told_which_threads_they_share(file, caplog, one, other, warnings):
+    configs = {name: f"session_config {{ {text} }}" for name, text in (("one", one), ("other", other))}
+    made(platform_config_file=file(platform_map(**configs)))
+    assert caplog.messages == warnings
+
+
 # Batching
 
 
