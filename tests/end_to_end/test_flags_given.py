@@ -110,6 +110,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "monitoring").write_text('prometheus_config { enable: true path: "/metrics" }')
     flags = (
+        "--grpc_transport=grpcio",
         "--rest_api_enable_cors_support",
         "--grpc_channel_arguments=grpc.max_receive_message_length=20000",
         "--grpc_max_threads=1",
