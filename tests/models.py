@@ -5,8 +5,7 @@ TensorFlow is imported when the first model is exported, not before.
 
 from __future__ import annotations
 
-import os
-import shutil
+import fcntl
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,18 +17,14 @@ ASSET_CONTENTS = b"asset-file-contents"
 
 
 def export_once(cache: Path, export: Callable[[Path], None]) -> Path:
-    """The version folder that `export` makes, shared by all who pass the same `cache`.
-
-    Two processes may both export; the first rename wins and both use its files.
-    """
+    """The version folder that `export` makes, shared by all who pass the same `cache`; other processes wait for it."""
     base_path = cache / export.__name__
-    if not base_path.exists():
-        draft = cache / f"{export.__name__}.{os.getpid()}"
-        export(draft / "1")
-        try:
+    with open(cache / f"{export.__name__}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not base_path.exists():
+            draft = cache / f"{export.__name__}.draft"
+            export(draft / "1")
             draft.rename(base_path)
-        except OSError:  # somebody else was first
-            shutil.rmtree(draft)
     return base_path / "1"
 
 

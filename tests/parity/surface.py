@@ -1,6 +1,7 @@
 """Everything of TensorFlow Serving that a client or an operator can touch, item by item.
 
-RPCs and fields come from the protobuf descriptors, so that none is forgotten; what no descriptor tells is listed here.
+RPCs and fields come from the protobuf descriptors, flags from the parser, so that none is forgotten; what neither tells
+is listed here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+
+from pyserving.options import FLAGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +85,7 @@ def surface() -> Mapping[str, list[str]]:
         "Fields of requests and answers": [f"field {name}" for name in _fields(files, MESSAGE_FILES)],
         "REST": [f"rest {name}" for name in REST_REQUESTS],
         "Fields of config files": [f"field {name}" for name in _fields(files, CONFIG_FILES)],
+        "Flags": [f"flag {name}" for name in FLAGS],
         "Metrics": [f"metric {name}" for name in METRICS],
         "Differences": [f"difference: {case}" for case in differences()],
     }
