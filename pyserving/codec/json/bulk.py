@@ -22,7 +22,7 @@ _NULL = b"null"
 _FLOAT32 = np.dtype(np.float32)
 
 _LEAST_PLAIN, _LEAST_SHORT_EXPONENT, _LEAST_LONG_EXPONENT = 1e-4, 1e6, 1e9
-"""Magnitudes from the first on are written without an exponent: in six digits up to the second, in nine to the third."""
+"""Magnitudes from the first on have no exponent: in six digits up to the second, in nine to the third."""
 _BUCKET_SHIFT = 20
 """Which leaves of a float32's bits its exponent and three bits behind it, besides the sign: the numbers of a bucket lie
 within an eighth of each other, and at most one power of ten among them."""
