@@ -22,8 +22,6 @@ _OPEN_FILES = 1 << 16
 SWITCH_SECONDS = 0.001
 """How long a thread that computes, as a load's does at times, keeps the event loop from the GIL whenever that has let
 it go. Python's own 5 ms come several times in one turn of the loop."""
-_FREED_BYTES = 16 << 20
-"""Enough for the body of an image in JSON and what becomes of it."""
 _ONE_SIGNAL_SECONDS = 0.2
 """Supervisors signal a process and its group in one go; what comes together is one wish to stop."""
 
@@ -44,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     if parsed.exit_status is not None:
         return parsed.exit_status
     machine.allow_open_files(_OPEN_FILES)
-    machine.keep_freed_memory(_FREED_BYTES)
+    machine.keep_free_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         options.validate(parsed.options)

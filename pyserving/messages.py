@@ -54,6 +54,10 @@ class HttpResponse:
     """The connection ends with it."""
 
 
+Authenticate: TypeAlias = Callable[[str, str, Mapping[str, str | bytes]], None]
+"""Told a request's HTTP method (`POST` for gRPC), its path, and its headers or metadata by their names in lower case;
+raises ServingError where it must not come in. Who was let in need not be asked again, until there is word that this may
+have changed."""
 Method: TypeAlias = Callable[[Buffer, CallContext], Awaitable[bytes]]
 """A unary gRPC method: request bytes in, answer bytes out; raises ServingError. Up to its first wait it may run outside
 of any task, so that `asyncio.timeout` and task groups come after that."""

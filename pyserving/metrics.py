@@ -271,6 +271,7 @@ class Metrics:
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
         self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
+        self.auth_token_reloads = self._counter("/pyserving/auth_token_reloads_total", "status")
         self.certificate_reloads = self._counter("/pyserving/certificate_reloads_total", "status")
 
         self._process = CollectorRegistry()

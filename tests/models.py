@@ -208,6 +208,30 @@ def wide(path: Path, *, nodes: int = 4000) -> None:
         save_graph(path, session, {"serving_default": signature({"x": tf.identity(x)}, {"y": y})})
 
 
+def dense(path: Path) -> None:
+    """Three layers of 256 by a TF2 export; `compiled` is the same, by XLA."""
+    import tensorflow as tf
+
+    class Dense(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [tf.Variable(tf.random.stateless_normal([256, 256], [0, seed]) / 16) for seed in range(3)]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 256], tf.float32, name="x")])
+        def __call__(self, x):
+            for layer in self.layers:
+                x = tf.nn.relu(x @ layer)
+            return {"y": x}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 256], tf.float32, name="x")], jit_compile=True)
+        def compiled(self, x):
+            return self(x)
+
+    model = Dense()
+    signatures = {"serving_default": model.__call__, "compiled": model.compiled}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+
+
 def signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str = "predict") -> Any:
     """A SignatureDef of tensors by alias, for the given RPC."""
     import tensorflow as tf

@@ -694,6 +694,7 @@ async def test_licence_for_the_loop_comes_back_though_batches_are_never_of_one(s
     assert (1, 1) not in executor.shapes
 
 
+@pytest.mark.proves("field ModelWarmupOptions.enable_all_batch_sizes_warmup")
 async def test_warm_up_runs_every_allowed_size(model, executor):
     m = model(max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=(2, 4))
     heard: list[float] = []
@@ -744,3 +745,23 @@ async def test_queues_without_work_are_forgotten(model, threads, monkeypatch):
         await threads.release()
         assert len((await asked[0]).outputs) == len(fetches)
         assert len(m.session._routes) <= 2
+
+
+async def test_place_of_a_plan_is_in_batches_as_long_as_the_model_takes_them(model, threads):
+    m = model()
+    plan = m.session.plan(("x:0",), ("same:0",))
+    assert m.session.place(plan) == "batched"
+    asked = await m.asked(m.run([[1.0]]))
+    await threads.release()
+    await asyncio.gather(*asked)
+    m.session._lanes[frozenset({"x:0"}), frozenset({"same:0"})].is_batchable = False
+    assert m.session.place(plan) == "workers"
+
+
+@pytest.mark.parametrize(("timeout", "place"), [(0, "loop"), (1000, "batched")])
+async def test_place_of_short_runs_is_the_loop_unless_batches_wait_for_more(model, timeout, place):
+    m = model(batch_timeout_micros=timeout)
+    plan = m.session.plan(("x:0",), ("same:0",))
+    choice = plan.choice([rows(1)])
+    choice.on_loop = choice.next()
+    assert m.session.place(plan) == place

@@ -15,6 +15,7 @@ from pyserving.options import (
     Options,
     channel_arguments,
     connection_limit,
+    forbids_xla,
     inflight_limits,
     markdown,
     parse,
@@ -306,6 +307,30 @@ def test_startup_warning_names_only_what_was_given_and_does_nothing():
 
 def test_startup_warning_is_silent_when_every_flag_works():
     assert startup_warning({"port", "model_name"}) is None
+
+
+def test_startup_warning_names_what_a_platform_config_file_makes_moot():
+    given = {"platform_config_file", "model_name", "enable_batching", "mixed_precision"}
+
+    assert startup_warning(given) == (
+        "Flags that change nothing here: --mixed_precision (--platform_config_file says it), "
+        "--enable_batching (--platform_config_file says it)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "is_forbidden"),
+    [
+        ([], False),
+        (["--xla_cpu_compilation_enabled"], False),
+        (["--noxla_cpu_compilation_enabled"], True),
+        (["--xla_gpu_compilation_enabled=false"], True),
+        (["--noxla_cpu_compilation_enabled", "--xla_gpu_compilation_enabled"], False),
+    ],
+)
+def test_xla_is_forbidden_only_where_a_flag_says_so(words, is_forbidden):
+    parsed = parse(words)
+    assert forbids_xla(parsed.options, parsed.given) is is_forbidden
 
 
 def test_only_security_flags_are_refused():

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyserving.client import Client, Tls
+from pyserving.errors import InvalidArgument
+
+TOKEN_VARIABLE = "PYSERVING_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +27,9 @@ def add_security_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cert_file", metavar="PEM", help="the client's own certificate")
     group.add_argument("--key_file", metavar="PEM", help="its key")
     group.add_argument("--server_name", help="the name in the server's certificate, if it is not the target's")
+    group.add_argument(
+        "--token_file", metavar="FILE", help=f"holds the token to show (default: ${TOKEN_VARIABLE}, if set)"
+    )
     group.add_argument("--metadata", action="append", default=[], type=_pair, metavar="KEY=VALUE", help="repeatable")
 
 
@@ -39,7 +47,10 @@ def _pair(text: str) -> _Pair:
 
 
 def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
-    """Of `--target`, unless told otherwise. OSError for a file that cannot be read."""
+    """Of `--target`, unless told otherwise.
+
+    OSError for a file that cannot be read; InvalidArgument for a token file that holds none.
+    """
     files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
     has_tls = arguments.tls or any(files) or arguments.server_name
     return Client(
@@ -47,4 +58,15 @@ def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
         tls=Tls(*files, arguments.server_name) if has_tls else None,
         timeout=arguments.timeout,
         metadata={pair.key: pair.value for pair in arguments.metadata},
+        token=_token(arguments.token_file),
     )
+
+
+def _token(file: str | None) -> str | None:
+    """Never from the command line itself, which every user of the machine can see."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE)
+    words = Path(file).read_text().split()
+    if len(words) != 1:
+        raise InvalidArgument(f"{file} must hold one token and nothing else")
+    return words[0]

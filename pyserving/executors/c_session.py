@@ -23,8 +23,7 @@ from pyserving.errors import Code, InvalidArgument, ServingError, error_for
 from pyserving.executors import graph_ops, op_packages, saved_model, stateful_ops
 
 _CONDUIT = "_pybind11_conduit_v1_"
-_IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
-"""Restoring and initializing stay out of the threads that the runs of other models wait for."""
+_IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1)
 
 
 class _Buffer(ctypes.Structure):
@@ -125,34 +124,44 @@ def _session_options(session_config: bytes) -> Iterator[int]:
         api.TF_DeleteSessionOptions(options)
 
 
-def load(path: str, tags: Collection[str], session_config: bytes, *, looks_for_state: bool = False) -> CSession:
-    """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives."""
+def load(
+    path: str,
+    tags: Collection[str],
+    session_config: bytes,
+    run_options: Any = _IN_THE_CALLING_THREAD,
+    *,
+    looks_for_state: bool = False,
+) -> CSession:
+    """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives.
+
+    `run_options` are those of restoring and initializing.
+    """
     saved_model.check_is_there(path)
     try:
-        return _load(path, tags, session_config, looks_for_state)
+        return _load(path, tags, session_config, run_options, looks_for_state)
     except ServingError as error:
         failure = error
     meta_graph = saved_model.read_meta_graph(path, tags)  # should this fail, it has the sentence that is expected
     if not op_packages.any_to_import():
         raise failure
     op_packages.import_missing_ops(saved_model.op_types(memoryview(meta_graph.graph_def.SerializeToString())))
-    return _load(path, tags, session_config, looks_for_state)
+    return _load(path, tags, session_config, run_options, looks_for_state)
 
 
-def _load(path: str, tags: Collection[str], session_config: bytes, looks_for_state: bool) -> CSession:
+def _load(path: str, tags: Collection[str], session_config: bytes, run_options: Any, looks_for_state: bool) -> CSession:
     api = _c_api()
     names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
     graph = api.TF_NewGraph()
     session = None
     with (
         _buffer() as meta_graph,
-        _buffer(_IN_THE_CALLING_THREAD) as run_options,
+        _buffer(run_options.SerializeToString()) as run_options_buffer,
         _session_options(session_config) as options,
     ):
         try:
             with _status() as status:
                 session = api.TF_LoadSessionFromSavedModel(
-                    options, run_options, path.encode(), names, len(tags), graph, meta_graph, status
+                    options, run_options_buffer, path.encode(), names, len(tags), graph, meta_graph, status
                 )
         finally:
             if session is None:

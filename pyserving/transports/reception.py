@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyserving.errors import Internal, ServingError, Unavailable
-from pyserving.messages import Buffer, HttpHandler, HttpRequest, HttpResponse, QuickPost
+from pyserving.messages import Authenticate, Buffer, HttpHandler, HttpRequest, HttpResponse, QuickPost
 from pyserving.transports.admission import Admission, Lease
 
 _log = logging.getLogger(__name__)
@@ -26,12 +26,17 @@ class Reception:
         error_response: Callable[[ServingError], HttpResponse],
         admission: Admission,
         not_found: HttpResponse,
+        authenticate: Authenticate | None = None,
     ) -> None:
-        """`error_response` words the errors that handlers raise; `not_found` answers what nobody does."""
+        """`error_response` words the errors that handlers raise; `not_found` answers what nobody does.
+
+        `authenticate` is for `refusal`, which transports ask that have not authenticated requests themselves.
+        """
         self._handlers = tuple(handlers)
         self.error_response = error_response
         self.admission = admission
         self._not_found = not_found
+        self._authenticate = authenticate
         self._posts = 0
         self._no_posts = asyncio.Event()
         self._no_posts.set()
@@ -43,6 +48,15 @@ class Reception:
         self._is_draining = True
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._no_posts.wait(), grace_seconds)
+
+    def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> HttpResponse | None:
+        """For a request that must not come in, whatever its body is. The arguments are HttpRequest's."""
+        if self._authenticate is not None:
+            try:
+                self._authenticate(method, path, headers)
+            except ServingError as error:
+                return self.error_response(error)
+        return None
 
     def answer(
         self, method: str, path: str, tail: str, headers: Mapping[str, str], body: Buffer

@@ -19,6 +19,7 @@ from pyserving.commands.table import table
 from pyserving.messages import Buffer
 from pyserving.request_log.reader import calls
 from pyserving.request_log.record import Record
+from pyserving.transports.tokens import Token, TokenCheck, digest_of
 from pyserving.types import ManagerState, ModelSpec, ServableId, ServableState
 from tests.served_core import ServedCore, TimesCore
 
@@ -272,6 +273,45 @@ def test_reload_sends_a_file(doubling: ServedCore, tmp_path: Path, capsys: Any) 
     assert run("reload", file, "--target", doubling.target) == 0
     assert capsys.readouterr().out == "Served: n\n"
     assert doubling.core.reloaded[-1].model_config_list.config[0].name == "n"
+
+
+# tokens
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ServedCore]:
+    """Doubles for those who show a token."""
+    with ServedCore(TimesCore(2.0), authenticate=TokenCheck((Token(digest_of("s3cret")),))) as server:
+        server.core.states = [ServableState(ServableId("m", 7), ManagerState.AVAILABLE)]
+        yield server
+
+
+def test_every_command_that_asks_a_server_shows_the_token_of_a_file(
+    guarded: ServedCore, log: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "models.config").write_text("model_config_list {}")
+    for words in (
+        ("predict", "m", '{"x": [1]}'),
+        ("status", "m"),
+        ("reload", tmp_path / "models.config"),
+        ("replay", log),
+    ):
+        assert run(*words, "--target", guarded.target) != 0
+        assert "A token is needed" in "".join(capsys.readouterr())
+        assert run(*words, "--target", guarded.target, "--token_file", tmp_path / "token") == 0
+        assert "s3cret" not in "".join(capsys.readouterr())
+
+
+def test_the_environment_may_hold_the_token(guarded: ServedCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSERVING_TOKEN", "s3cret")
+    assert run("status", "m", "--target", guarded.target) == 0
+
+
+def test_a_file_that_holds_something_else_is_told(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "token").write_text("# mine\ns3cret\n")
+    assert run("status", "m", "--target", "localhost:1", "--token_file", tmp_path / "token") == commands.FAILED
+    assert capsys.readouterr().err.endswith("/token must hold one token and nothing else\n")
 
 
 # the command line

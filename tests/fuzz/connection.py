@@ -260,7 +260,9 @@ class Play:
         self._say(DATA, self._script.byte(), self._a_stream(), self._script.bytes())
 
     def much_data(self) -> None:
-        body = message(bytes(self._script.byte() << 6))
+        body = message(
+            bytes(self._script.byte() << self._script.one_of([6, 8]))
+        )  # few or many bytes to be read in place
         self._say(DATA, 0, self._a_stream(), body[self._script.byte() % 7 :])
 
     def credit(self) -> None:

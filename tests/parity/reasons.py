@@ -40,23 +40,29 @@ _NO_SUCH_RPC = NotApplicable("the RPC is answered UNIMPLEMENTED, as there")
 _PASSED_OVER = Same("passed over, as there")
 _NOT_COUNTED = NotApplicable("TensorFlow counts it, and its counters cannot be read from Python")
 
-_PLATFORM_CONFIG = NotYet("`--platform_config_file` has no effect")
-_SAVED_MODEL_CONFIG = NotYet("`assets.extra/saved_model_config.pb` has no effect")
+_IDLE_FIELD = Differs("`--platform_config_file`: fields that can change nothing")
+_NO_REWRITER = NotApplicable("for a graph optimizer that TensorFlow's Python package is without; a warning says so")
+_ALWAYS_SO = NotApplicable("nothing else is ever kept")
 
 REASONS: Mapping[str, Reason | None] = {
     "rpc ProfilerService.*": NotYet("`--enable_profiler` has no effect; UNIMPLEMENTED"),
-    "field PlatformConfig*": _PLATFORM_CONFIG,
-    "field SavedModelBundleSourceAdapterConfig.*": _PLATFORM_CONFIG,
-    "field SessionBundleConfig.*": _PLATFORM_CONFIG,
-    "field ModelWarmupOptions.num_request_iterations": None,
-    "field ModelWarmupOptions.*": _PLATFORM_CONFIG,
-    "metric :tensorflow:serving:mlmd_map": _PLATFORM_CONFIG,
-    "field SavedModelConfig.*": _SAVED_MODEL_CONFIG,
-    "field SessionOverrides.*": _SAVED_MODEL_CONFIG,
-    "field RemoteOpRemapConfig.*": _SAVED_MODEL_CONFIG,
-    "field BatchOpRewriteConfig.*": _SAVED_MODEL_CONFIG,
-    "field RuntimeConfigProto.*": _SAVED_MODEL_CONFIG,
-    "field ThreadPoolFactoryConfig.*": NotYet("`--thread_pool_factory_config_file` has no effect"),
+    "field SessionBundleConfig.session_target": _IDLE_FIELD,
+    "field SessionBundleConfig.experimental_transient_ram_bytes_during_load": _IDLE_FIELD,
+    "field SessionBundleConfig.resource_estimation_uses_validation_result": Same("changes nothing, as there"),
+    "field SessionBundleConfig.in_graph_batching_parameters": Same("changes nothing, as there"),
+    "field SessionBundleConfig.experimental_fixed_input_tensors": Same("changes nothing, as there"),
+    "field SessionBundleConfig.remove_unused_fields_from_bundle_metagraph": _ALWAYS_SO,
+    "field SessionBundleConfig.enable_saved_model_config": Same("fails each load, as there"),
+    "field ModelWarmupOptions.num_model_warmup_threads": _IDLE_FIELD,
+    "field ModelWarmupOptions.model_*": NotApplicable("no file holds them: the server fills them in for itself"),
+    "field ModelWarmupOptions.enable_all_batch_sizes_warmup": Same("each request is replayed in all sizes anyway"),
+    "field SavedModelConfig.critical": _PASSED_OVER,
+    "field SavedModelConfig.tfrt_runtime_config": _PASSED_OVER,
+    "field SessionOverrides.*_config": Differs("`saved_model_config.pb`: settings of graph optimizers"),
+    "field RemoteOpRemapConfig.*": _NO_REWRITER,
+    "field BatchOpRewriteConfig.*": _NO_REWRITER,
+    "field RuntimeConfigProto.*": NotApplicable("for a runtime that tensorflow_model_server is without, too"),
+    "field ThreadPoolFactoryConfig.*": Differs("`--thread_pool_factory_config_file`"),
     "rpc grpc.health.v1.Health.*": Differs("Health"),
     "rpc ModelService.GetModelStatus": Differs("END entries in GetModelStatus"),
     "rpc ModelService.HandleReloadConfigRequest": Differs("HandleReloadConfigRequest"),

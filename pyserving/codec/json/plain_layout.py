@@ -89,7 +89,7 @@ def plain_layout(
     """
     if len(body) > MAX_BODY_BYTES or arrays.keys() != set(order):
         return None
-    if not all(arrays[alias].size and infos[alias].dtype in _NUMBERS for alias in order):
+    if not all(infos[alias].dtype in _NUMBERS and arrays[alias].ndim and arrays[alias].size for alias in order):
         return None
     try:
         root: Any = simdjson.Parser().parse(body)

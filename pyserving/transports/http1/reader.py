@@ -242,6 +242,9 @@ class RequestReader:
             self.refuse(refusal)
             return
         self._head = self._whole_head(target or _NOWHERE)
+        if error := self._heads.refusal(self._head):
+            self.refuse(error)
+            return
         if self._head_text:
             self._head = self._heads.keep(self._head_text, self._head)
         self.expects_continue = "expect" in self._headers and self._head.version == "1.1"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pyserving.messages import HttpRequest, QuickPost, QuickPosts
+from pyserving.errors import ServingError
+from pyserving.messages import Authenticate, HttpRequest, QuickPost, QuickPosts
 
 _MAX_HEADS = 1 << 10
 _MAX_HEAD_BYTES = 2 << 10
@@ -36,16 +37,35 @@ class RequestHead:
 
 
 class Heads:
-    """Plain heads by their bytes, shared by all connections: clients send the same ones again and again."""
+    """Plain heads by their bytes, shared by all connections: clients send the same ones again and again.
 
-    def __init__(self, quick_posts: QuickPosts = lambda request: None) -> None:
+    Those that are kept have been let in: who shows the same credentials again is not asked for them.
+    """
+
+    def __init__(
+        self, authenticate: Authenticate | None = None, quick_posts: QuickPosts = lambda request: None
+    ) -> None:
         """`quick_posts` is asked of each POST that is kept."""
+        self._authenticate = authenticate
         self._quick_posts = quick_posts
         self._heads: dict[bytes, RequestHead] = {}
         self.get = self._heads.get
 
     def __len__(self) -> int:
         return len(self._heads)
+
+    def refusal(self, head: RequestHead) -> ServingError | None:
+        """Why a head must not come in; None when it may."""
+        if self._authenticate is not None:
+            try:
+                self._authenticate(head.method, head.path, head.headers)
+            except ServingError as error:
+                return error
+        return None
+
+    def forget(self) -> None:
+        """Heads that were let in have to be let in anew."""
+        self._heads.clear()
 
     def keep(self, text: bytes, head: RequestHead) -> RequestHead:
         """`text`: what was read as `head`, the empty line at its end included. Gives the head, as kept where it is."""

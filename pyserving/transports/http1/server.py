@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from pyserving.errors import FailedPrecondition, ServingError
-from pyserving.messages import HttpHandler, HttpResponse, QuickPosts
+from pyserving.messages import Authenticate, HttpHandler, HttpResponse, QuickPosts
 from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import answers
@@ -45,17 +45,19 @@ class HttpServer:
         admission: Admission,
         limits: Limits | None = None,
         door: Door = OPEN_DOOR,
+        authenticate: Authenticate | None = None,
         quick_posts: QuickPosts = lambda request: None,
     ) -> None:
         """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose.
 
-        `quick_posts` gives, for POSTs that keep coming, who is asked before the handlers are.
+        `authenticate` is asked when a head has come in; where it refuses, the connection ends. `quick_posts` gives, for
+        POSTs that keep coming, who is asked before the handlers are.
         """
         self.port = port
         self._host = host
         self._reception = Reception(handlers, error_response, admission, answers.page(404))
         self.limits = limits or Limits()
-        self.heads = Heads(quick_posts)
+        self.heads = Heads(authenticate, quick_posts)
         self.receive = memoryview(bytearray(_RECEIVE_BYTES))
         self.hold = admission.hold
         self.let_go = admission.let_go
@@ -104,6 +106,10 @@ class HttpServer:
     async def _all_closed(self, timeout: float | None) -> None:
         if self.connections:
             await asyncio.wait([connection.closed for connection in self.connections], timeout=timeout)
+
+    def authenticate_anew(self) -> None:
+        """Requests to come, on whatever connection."""
+        self.heads.forget()
 
     # What connections ask
 

@@ -274,6 +274,7 @@ async def test_the_list_of_models(ask, core):
     core.states.append(ServableState(ServableId("m", 3), ManagerState.LOADING, Internal("disk")))
     core.labels = {"stable": 7, "new": 7}
     core.model_names = ["m"]
+    core.places = {"serving_default": "loop", "classify": "workers"}
     status, said, _ = await ask(path="/v1/models")
     (model,) = json.loads(said)["models"]
     assert (status, model["name"]) == (200, "m")
@@ -285,7 +286,9 @@ async def test_the_list_of_models(ask, core):
         "outputs": {"y": {"dtype": "DT_FLOAT", "shape": [-1]}},
     }
     assert serving["signatures"]["classify"]["inputs"]["inputs"]["shape"] is None
+    assert serving["execution"] == {"classify": "workers", "serving_default": "loop"}
     assert (failed["version"], failed["state"], failed["signatures"]) == ("3", "LOADING", {})
+    assert failed["execution"] == {}
     assert failed["status"] == {"error_code": "INTERNAL", "error_message": "disk"}
 
 
