@@ -116,6 +116,8 @@ def _printed(array: np.ndarray) -> bytes:
 
 
 def _with_others(pieces: list[bytes | memoryview], texts: list[bytes]) -> list[bytes | memoryview]:
-    """The texts in the places of the nulls."""
-    around = b"".join(pieces).split(_NULL)
-    return list(chain.from_iterable(zip(around, [*texts, b""], strict=True)))
+    """The texts in the places of the nulls, whose first letter nothing else has: one letter is found ten times as fast
+    as four."""
+    first, *rest = b"".join(pieces).split(_NULL[:1])
+    behind = [memoryview(piece)[len(_NULL) - 1 :] for piece in rest]
+    return [first, *chain.from_iterable(zip(texts, behind, strict=True))]
