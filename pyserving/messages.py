@@ -68,6 +68,13 @@ HttpHandler: TypeAlias = Callable[[HttpRequest], HttpResponse | Coroutine[Any, A
 coroutine may run outside of any task."""
 
 
+QuickPost: TypeAlias = "Callable[[Buffer], HttpResponse | None]"
+"""A handler for POSTs that differ in their bodies alone: given a body, answers it within this turn of the loop. None:
+ask the HttpHandler, for nothing has been done. Raises ServingError."""
+QuickPosts: TypeAlias = "Callable[[HttpRequest], QuickPost | None]"
+"""Given a POST without its body, the quick handler of all that are like it. None: there is none."""
+
+
 class Later:
     """A request that is answered before this turn of the loop is over: it waits for company, and for nothing else.
 

@@ -38,7 +38,7 @@ from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
-from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
+from pyserving.messages import HttpHandler, HttpRequest, HttpResponse, Method, QuickPost, StreamMethod
 from pyserving.metrics import Metrics, RunCount
 from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
@@ -519,8 +519,14 @@ class ModelServer:
             admission=self._admission,
             limits=_http_limits(settings),
             door=self._door("HTTP"),
+            quick_posts=self._quick_posts,
             authenticate=self._token_check,
         )
+
+    def _quick_posts(self, request: HttpRequest) -> QuickPost | None:
+        """Of the REST API, but for a path that the metrics page has taken."""
+        is_taken = request.path == config.monitoring_path(self._settings)
+        return None if is_taken else self._rest.quick_post(request)
 
     def _http_handlers(self, core: ServerCore) -> list[HttpHandler]:
         path = config.monitoring_path(self._settings)

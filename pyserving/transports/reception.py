@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyserving.errors import Internal, ServingError, Unavailable
-from pyserving.messages import Authenticate, Buffer, HttpHandler, HttpRequest, HttpResponse
+from pyserving.messages import Authenticate, Buffer, HttpHandler, HttpRequest, HttpResponse, QuickPost
 from pyserving.transports.admission import Admission, Lease
 
 _log = logging.getLogger(__name__)
@@ -68,6 +68,17 @@ class Reception:
         answer = self._ask(request)
         return answer if isinstance(answer, HttpResponse) else self._awaited(request, answer)
 
+    def quick_answer(self, quick: QuickPost, path: str, body: Buffer) -> HttpResponse | None:
+        """What a quick handler says to a POST; None: `answer` it, nothing has been done. Does not raise."""
+        if self._is_draining or not self.admission.has_room(len(body)):
+            return None
+        try:
+            return quick(body)
+        except ServingError as error:
+            return self.error_response(error)
+        except Exception:
+            return self._unexpected("POST", path)
+
     def _answer_post(
         self, method: str, path: str, tail: str, headers: Mapping[str, str], body: Buffer
     ) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
@@ -103,7 +114,7 @@ class Reception:
         except ServingError as error:
             return self.error_response(error)
         except Exception:
-            return self._unexpected(request)
+            return self._unexpected(request.method, request.path)
 
     def _ask(self, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
         try:
@@ -114,10 +125,10 @@ class Reception:
         except ServingError as error:
             return self.error_response(error)
         except Exception:
-            return self._unexpected(request)
+            return self._unexpected(request.method, request.path)
         return self._not_found
 
-    def _unexpected(self, request: HttpRequest) -> HttpResponse:
+    def _unexpected(self, method: str, path: str) -> HttpResponse:
         """While an exception is handled that is nobody's answer."""
-        _log.exception("%s %s failed", request.method, request.path)
+        _log.exception("%s %s failed", method, path)
         return self.error_response(Internal("Internal error; the server's log has the details"))

@@ -15,8 +15,9 @@ from pyserving.frontends.rest import compression
 from pyserving.frontends.rest.answer import Answer
 from pyserving.frontends.rest.inference import Offload, RestInference, RestOptions, here
 from pyserving.frontends.rest.model_list import Models, models_json
+from pyserving.frontends.rest.quick_predict import Asker
 from pyserving.frontends.rest.routes import Endpoint, Route, route
-from pyserving.messages import Buffer, HttpRequest, HttpResponse
+from pyserving.messages import Buffer, HttpRequest, HttpResponse, QuickPost
 from pyserving.metrics import Metrics, Request
 
 _LEAST_PACKED_BYTES = 1 << 10
@@ -81,6 +82,15 @@ class RestApi:
         found = route(request.method, request.target)
         return self._answers[found.endpoint](found, request)
 
+    def quick_post(self, request: HttpRequest) -> QuickPost | None:
+        """As QuickPosts."""
+        if self._gzip_answers or not _is_json(request) or request.path[:4].lower() != "/v1/":
+            return None
+        found = route(request.method, request.target)
+        if found.endpoint is not Endpoint.PREDICT:
+            return None
+        return partial(self._answer_quickly, self._inference.quick_predict.asker(found.spec))
+
     def error_response(self, error: ServingError) -> HttpResponse:
         """The JSON body with the message."""
         response = http_status.error_response(error, self._cors)
@@ -124,14 +134,18 @@ class RestApi:
     # What runs a model
 
     def _predict(self, found: Route, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
-        if not self._gzip_answers:
+        if not self._gzip_answers and _is_json(request):
             try:
-                answer = self._inference.quick_predict(found, request)
+                response = self._answer_quickly(self._inference.quick_predict.asker(found.spec), request.body)
             except ServingError as error:
                 return self.error_response(error)
-            if answer is not None:
-                return HttpResponse(200, answer.body, headers=self._headers(answer.version))
+            if response is not None:
+                return response
         return self._infer(self._inference.predict, "predict", found, request)
+
+    def _answer_quickly(self, ask: Asker, body: Buffer) -> HttpResponse | None:
+        answer = ask(body)
+        return None if answer is None else HttpResponse(200, answer.body, headers=self._headers(answer.version))
 
     async def _infer(self, infer: _Inference, api: str, found: Route, request: HttpRequest) -> HttpResponse:
         try:
@@ -165,6 +179,12 @@ class RestApi:
             return replace(response, headers=headers)
         body = await self._offload(partial(compression.pack, response.body))
         return replace(response, body=body, headers=(*headers, ("Content-Encoding", "gzip")))
+
+
+def _is_json(request: HttpRequest) -> bool:
+    """As it stands, and as far as its headers say."""
+    headers = request.headers
+    return "content-encoding" not in headers and "protobuf" not in headers.get("content-type", "")
 
 
 def _cors_headers(options: RestOptions) -> tuple[tuple[str, str], ...]:
