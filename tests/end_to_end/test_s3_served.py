@@ -42,6 +42,7 @@ def copies(cache: Path) -> list[str]:
 
 
 @pytest.mark.proves("difference: `s3://` and other remote file systems")
+@pytest.mark.proves("flag model_cache_dir")
 def test_versions_are_fetched_served_and_swapped_and_their_copies_go(
     s3: FakeS3, exported: Exported, tmp_path: Path
 ) -> None:
