@@ -77,29 +77,30 @@ def calls_of(server: Server, load: Load) -> int:
     return outcome.ok
 
 
-def thread_seconds(pid: int) -> dict[int, tuple[float, float]]:
-    """In the program and in the kernel, by the thread's number; the loop's is the process's."""
+def thread_costs(pid: int) -> dict[int, tuple[float, float, float]]:
+    """Seconds in the program, in the kernel, and page faults, by the thread's number; the loop's is the process's."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         fields = (task / "stat").read_text().rpartition(")")[2].split()
-        found[int(task.name)] = (int(fields[11]) / _TICKS_PER_SECOND, int(fields[12]) / _TICKS_PER_SECOND)
+        in_program, in_kernel = int(fields[11]) / _TICKS_PER_SECOND, int(fields[12]) / _TICKS_PER_SECOND
+        found[int(task.name)] = (in_program, in_kernel, float(fields[7]))
     return found
 
 
 def print_threads(server: Server, load: Load) -> None:
     pid = server.child.process.pid
-    before = thread_seconds(pid)
+    before = thread_costs(pid)
     calls = calls_of(server, load)
     parts = []
-    for thread, seconds in thread_seconds(pid).items():
-        user, system = (1e6 * (b - a) / calls for a, b in zip(before.get(thread, (0, 0)), seconds, strict=True))
-        parts.append((user, system, "event loop" if thread == pid else f"thread {thread}"))
+    for thread, costs in thread_costs(pid).items():
+        user, system, faults = ((b - a) / calls for a, b in zip(before.get(thread, (0, 0, 0)), costs, strict=True))
+        parts.append((1e6 * user, 1e6 * system, faults, "event loop" if thread == pid else f"thread {thread}"))
     parts.sort(key=lambda part: -(part[0] + part[1]))
-    print(f"{sum(user + system for user, system, _ in parts):.1f} µs of processor time a call")
-    print(f"{'program':>8} {'kernel':>8}")
-    for user, system, name in parts:
+    print(f"{sum(user + system for user, system, *_ in parts):.1f} µs of processor time a call, {calls} calls")
+    print(f"{'program':>8} {'kernel':>8} {'faults':>7}")
+    for user, system, faults, name in parts:
         if user + system >= _LEAST_US:
-            print(f"{user:8.1f} {system:8.1f}  {name}")
+            print(f"{user:8.1f} {system:8.1f} {faults:7.2f}  {name}")
 
 
 def print_functions(server: Server, load: Load, profile: Path, count: int) -> None:

@@ -19,7 +19,7 @@ from pyserving.batching.counts import BatchCounts
 from pyserving.batching.parameters import QueueOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.errors import DeadlineExceeded
-from pyserving.executors.execution_plan import Choice, ExecutionPlan
+from pyserving.executors.execution_plan import BATCHED, WORKERS, Choice, ExecutionPlan
 from pyserving.loop_batches import Guest
 from pyserving.loop_time import LoopTime
 from pyserving.messages import Later
@@ -74,6 +74,14 @@ class BatchingSession:
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan:
         """As DirectSession."""
         return self._direct.plan(feeds, fetches)
+
+    def place(self, plan: ExecutionPlan) -> str:
+        """BATCHED for what goes into batches of threads; LOOP and MIXED as DirectSession, in company or not."""
+        lane = self._lanes.get(_queue_of(plan))
+        if lane is not None and not lane.is_batchable:
+            return plan.place
+        never_on_loop = self._loop_time is None or self._options.batch_timeout_micros
+        return BATCHED if plan.place == WORKERS or never_on_loop else plan.place
 
     async def subset_plan(
         self, feeds: tuple[str, ...], fetches: tuple[str, ...], handle: Handle | None, deadline: float | None
@@ -154,7 +162,7 @@ class BatchingSession:
 
     def _new_route(self, plan: ExecutionPlan) -> tuple[Lane, Order]:
         feeds, fetches = plan.plan.feeds, plan.plan.fetches
-        tensors_of_queue = (frozenset(feeds), frozenset(fetches))
+        tensors_of_queue = _queue_of(plan)
         lane = self._lanes.get(tensors_of_queue)
         if lane is None:
             signature = _signature_of(self._signature_defs, *tensors_of_queue)
@@ -179,6 +187,11 @@ class BatchingSession:
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.is_busy}
         kept = set(self._lanes.values())
         self._routes = {plan: route for plan, route in self._routes.items() if route[0] in kept}
+
+
+def _queue_of(plan: ExecutionPlan) -> tuple[frozenset[str], frozenset[str]]:
+    """What its requests are queued by."""
+    return frozenset(plan.plan.feeds), frozenset(plan.plan.fetches)
 
 
 def _order(wanted: Sequence[str], given: Sequence[str]) -> tuple[int, ...] | None:

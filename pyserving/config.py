@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
-from google.protobuf import text_format
-from google.protobuf.message import Message
+from google.protobuf import text_encoding, text_format
+from google.protobuf.message import DecodeError, Message
 
 from pyserving import protos
-from pyserving.batching.parameters import (
-    POOL_NAME_WITHOUT_FILE,
-    PoolOptions,
-    QueueOptions,
-    pool_options,
-    queue_options,
-)
+from pyserving.batching.parameters import QueueOptions, queue_options
 from pyserving.errors import (
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     NotFound,
     PermissionDenied,
@@ -89,6 +83,36 @@ def _place_and_reason(error: text_format.ParseError | UnicodeDecodeError) -> str
     return f"{error.GetLine() or 1}:{error.GetColumn() or 1}: {reason}"
 
 
+def unpacked(any_config: protos.Any, registered: Collection[str]) -> Message:
+    """What an Any holds, of one of the message types `registered` by their full names.
+
+    Raises InvalidArgument and Internal with the sentences of class_registration.h.
+    """
+    url = any_config.type_url
+    _, slash, full_name = url.rpartition("/")
+    if not slash or not full_name:
+        raise InvalidArgument(f"Supplied config's type_url could not be parsed: {url}")
+    try:
+        message = protos.message_class(full_name)()
+    except KeyError:
+        raise Internal(f"Unable to find compiled-in proto descriptor of type {full_name}") from None
+    try:
+        message.ParseFromString(any_config.value)
+    except DecodeError:
+        value = text_encoding.CEscape(any_config.value, False)
+        raise InvalidArgument(f'Malformed content of Any: type_url: "{url}"\nvalue: "{value}"\n') from None
+    if full_name not in registered:
+        text = text_format.MessageToString(message, descriptor_pool=protos.pool)
+        raise InvalidArgument(f"Couldn't find factory for config proto message type {full_name}\nconfig={text}")
+    return message
+
+
+def check_thread_pool_factory(options: Options) -> None:
+    """Raises what a --thread_pool_factory_config_file ends the start with: no factory is registered, as there."""
+    if path := options.thread_pool_factory_config_file:
+        unpacked(read_text_proto(path, protos.ThreadPoolFactoryConfig).thread_pool_factory_config, ())
+
+
 def model_server_config(options: Options) -> protos.ModelServerConfig:
     """What `--model_config_file` lists, or else the one model of `--model_name` and `--model_base_path`."""
     if options.model_config_file:
@@ -116,43 +140,6 @@ def monitoring_path(options: Options) -> str | None:
     return (prometheus.path or DEFAULT_MONITORING_PATH) if prometheus.enable else None
 
 
-def session_config(options: Options) -> bytes:
-    """A serialized tensorflow.ConfigProto for every session: the config file's, with what flags decide put over it."""
-    config = protos.ConfigProto()
-    if options.tensorflow_session_config_file:
-        config = read_text_proto(options.tensorflow_session_config_file, protos.ConfigProto)
-    intra, inter = _parallelism(options)
-    try:
-        config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = intra, inter
-    except ValueError:  # the flags have 64 bits, the fields 32
-        raise InvalidArgument(f"Too many threads for a session: {intra} within an op, {inter} between ops") from None
-    config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
-    if not options.per_process_gpu_memory_fraction:
-        config.gpu_options.allow_growth = True
-    return config.SerializeToString()
-
-
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """What the batching flags come to."""
-
-    pool: PoolOptions
-    queue: QueueOptions | None
-    """For every version; None: each brings its own or is not batched."""
-
-
-def batching(options: Options, cpus: int) -> Batching | None:
-    """None: no batching. Raises InvalidArgument for parameters that cannot be, as well as for a bad file."""
-    if not options.enable_batching:
-        return None
-    if not options.batching_parameters_file:
-        pool = PoolOptions(POOL_NAME_WITHOUT_FILE, cpus)
-        return Batching(pool, None if options.enable_per_model_batching_parameters else QueueOptions())
-    parameters = read_text_proto(options.batching_parameters_file, protos.BatchingParameters)
-    pool = pool_options(parameters, cpus)
-    return Batching(pool, None if options.enable_per_model_batching_parameters else queue_options(parameters))
-
-
 def version_queue_options(path: str, read: Callable[[str], bytes | None]) -> QueueOptions | None:
     """What the version folder `path` says of its batches; None when it says nothing. Raises as a parameters file does.
 
@@ -165,19 +152,3 @@ def version_queue_options(path: str, read: Callable[[str], bytes | None]) -> Que
     if not content:
         raise InvalidArgument(f"{file}; Invalid argument")
     return queue_options(parse_text_proto(content, file, protos.BatchingParameters))
-
-
-def model_warmup_options(options: Options) -> protos.ModelWarmupOptions:
-    """How warm-up files are replayed."""
-    warmup_options = protos.ModelWarmupOptions()
-    if options.num_request_iterations_for_warmup > 0:
-        warmup_options.num_request_iterations.value = options.num_request_iterations_for_warmup
-    return warmup_options
-
-
-def _parallelism(options: Options) -> tuple[int, int]:
-    """Threads within an op and between ops; 0: TensorFlow chooses."""
-    intra, inter = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
-    if intra > 0 or inter > 0:
-        return intra, inter
-    return options.tensorflow_session_parallelism, options.tensorflow_session_parallelism

@@ -7,11 +7,12 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 if sys.platform != "win32":
+    import fcntl
     import resource
 
 
@@ -44,6 +45,15 @@ def available_memory(root: Path = Path("/")) -> int:
     return min([_machine_memory(root), *_cgroup_limits(root)])
 
 
+def resident_bytes(root: Path = Path("/")) -> int:
+    """What this process has of the machine's memory now; 0 where the system does not tell."""
+    try:
+        pages = (root / "proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _machine_memory(root: Path) -> int:
     with contextlib.suppress(OSError):
         found = re.search(r"^MemAvailable: +(\d+) kB$", (root / "proc/meminfo").read_text(), re.MULTILINE)
@@ -72,6 +82,32 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
                 limit = (folder / cgroup / limit_file).read_text().strip()
                 if limit != "max":
                     yield int(limit)
+
+
+_CPUS_WITH_ONEDNN = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+_CPUS_WITH_BFLOAT16 = {"avx512f", "avx_ne_convert"}
+
+
+def why_no_bfloat16(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> str | None:
+    """Why TensorFlow's oneDNN will not compute in bfloat16 on this machine; None where nothing is known against it.
+
+    As tensorflow/core/util/port.cc switches oneDNN on, and oneDNN looks at x86 processors.
+    """
+    switch = environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
+    if switch in ("0", "false"):
+        return f"TF_ENABLE_ONEDNN_OPTS={switch} switches oneDNN off"
+    try:
+        found = re.search(r"^flags\s*:(.*)$", (root / "proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    if found is None:  # no x86
+        return None
+    features = set(found[1].split())
+    if not features & _CPUS_WITH_BFLOAT16:
+        return "this processor has neither AVX512F nor AVX_NE_CONVERT"
+    if not switch and not features & _CPUS_WITH_ONEDNN:
+        return "oneDNN is off on this processor unless TF_ENABLE_ONEDNN_OPTS=1 is set"
+    return None
 
 
 def max_open_files() -> int:
@@ -105,9 +141,54 @@ def give_back_free_memory() -> None:
         trim(0)
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+_MMAP_BYTES = 32 << 20
+_KEPT_BYTES = 64 << 20
+"""What glibc would come to by itself, once a block of 32 MiB had been freed."""
+
+
+def keep_free_memory() -> None:
+    """Let the C library keep what requests free for the next ones, instead of handing it back and forth.
+
+    The memory of a request of 600 KB comes from the system anew each time else, one page fault for each 4 KiB, which
+    takes longer than to receive it. Where MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES say
+    something about it, they are obeyed. What is kept goes with `give_back_free_memory`.
+    """
+    if (set_option := _mallopt()) is None or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    for name, option, value in (
+        ("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, _MMAP_BYTES),
+        ("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, _KEPT_BYTES),
+    ):
+        if name not in os.environ:
+            set_option(option, value)
+
+
+def _mallopt() -> Callable[[int, int], int] | None:
+    if sys.platform != "linux":
+        return None
+    option: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
+    return option
+
+
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
     if sys.platform != "linux":
         return None
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim
+
+
+def lock_file(descriptor: int, *, waits: bool = False) -> bool:
+    """Held as long as the process lives: whoever gets the lock of another's file knows that it does not.
+
+    False when another has it, or the file system knows no locks.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True

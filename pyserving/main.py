@@ -42,6 +42,7 @@ def run(argv: Sequence[str]) -> int:
     if parsed.exit_status is not None:
         return parsed.exit_status
     machine.allow_open_files(_OPEN_FILES)
+    machine.keep_free_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         options.validate(parsed.options)

@@ -54,6 +54,10 @@ class HttpResponse:
     """The connection ends with it."""
 
 
+Authenticate: TypeAlias = Callable[[str, str, Mapping[str, str | bytes]], None]
+"""Told a request's HTTP method (`POST` for gRPC), its path, and its headers or metadata by their names in lower case;
+raises ServingError where it must not come in. Who was let in need not be asked again, until there is word that this may
+have changed."""
 Method: TypeAlias = Callable[[Buffer, CallContext], Awaitable[bytes]]
 """A unary gRPC method: request bytes in, answer bytes out; raises ServingError. Up to its first wait it may run outside
 of any task, so that `asyncio.timeout` and task groups come after that."""
@@ -62,6 +66,13 @@ StreamMethod: TypeAlias = Callable[[AsyncIterator[Buffer], CallContext], AsyncIt
 HttpHandler: TypeAlias = Callable[[HttpRequest], HttpResponse | Coroutine[Any, Any, HttpResponse] | None]
 """Answers a request at once or, where it has to wait, by a coroutine; None: not mine. Up to its first wait the
 coroutine may run outside of any task."""
+
+
+QuickPost: TypeAlias = "Callable[[Buffer], HttpResponse | None]"
+"""A handler for POSTs that differ in their bodies alone: given a body, answers it within this turn of the loop. None:
+ask the HttpHandler, for nothing has been done. Raises ServingError."""
+QuickPosts: TypeAlias = "Callable[[HttpRequest], QuickPost | None]"
+"""Given a POST without its body, the quick handler of all that are like it. None: there is none."""
 
 
 class Later:

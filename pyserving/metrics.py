@@ -259,6 +259,8 @@ class Metrics:
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
         self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+        self.remote_listings = self._counter("/pyserving/remote_listings_total", "model")
+        self.remote_fetched_bytes = self._counter("/pyserving/remote_fetched_bytes_total", "model")
         self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
         queue = ("model", "version", "signature")
         self.batching_queue_depth = self._gauge("/pyserving/batching/queue_depth", *queue)
@@ -271,6 +273,7 @@ class Metrics:
 
         self.runs = self._counter("/pyserving/runs_total", "model", "version", "way")
         self.tls_handshake_failures = self._counter("/pyserving/tls_handshake_failures_total", "port")
+        self.auth_token_reloads = self._counter("/pyserving/auth_token_reloads_total", "status")
         self.certificate_reloads = self._counter("/pyserving/certificate_reloads_total", "status")
 
         self._process = CollectorRegistry()

@@ -7,25 +7,29 @@ import gc
 import logging
 import math
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-from pyserving import config, options, protos
+from pyserving import auth_tokens_file, config, options, protos
+from pyserving.auth_tokens_file import AuthTokensFile
 from pyserving.batching.counts import BatchCounts
+from pyserving.batching.parameters import PoolOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
-from pyserving.errors import ServingError, Unknown
-from pyserving.executors import custom_ops
-from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_executor
+from pyserving.errors import Code, ServingError, Unknown
+from pyserving.executors import custom_ops, profiler, xla
+from pyserving.executors.executor import Executor
 from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
+from pyserving.frontends.profiler_service import ProfilerService
 from pyserving.frontends.rest import RestApi, RestOptions
 from pyserving.lifecycle.attempt import Action, Attempt
 from pyserving.lifecycle.manager import AspiredVersionsManager
@@ -35,24 +39,29 @@ from pyserving.lifecycle.retries import LoadRetries
 from pyserving.loader import ServableLoader
 from pyserving.loop_time import LoopTime
 from pyserving.machine import available_memory, max_open_files, schedulable_cpus
-from pyserving.messages import HttpHandler, HttpResponse, Method, StreamMethod
+from pyserving.messages import HttpHandler, HttpRequest, HttpResponse, Method, QuickPost, StreamMethod
 from pyserving.metrics import Metrics, RunCount
-from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
+from pyserving.model_config import TENSORFLOW_PLATFORM
 from pyserving.model_config_file import ModelConfigFile
 from pyserving.options import Options
 from pyserving.outcome import Fate, Outcome, failure_text
+from pyserving.platforms import Platform, platforms
 from pyserving.request_log.log_files import Bounds
 from pyserving.request_log.request_logs import RequestLogs
 from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.fsspec_storage import FsspecStorage
+from pyserving.sources.model_cache import ModelCache
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.sources.storage import is_remote
+from pyserving.sources.version_copy import VersionCopy
 from pyserving.spare_time import SpareTime, at_once
 from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
-from pyserving.transports.addresses import check_addresses
+from pyserving.transports.addresses import check_addresses, is_local
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1 import HttpServer
@@ -60,6 +69,7 @@ from pyserving.transports.http1 import Limits as HttpLimits
 from pyserving.transports.http2 import Http2Server
 from pyserving.transports.reception import Reception
 from pyserving.transports.tls import Tls
+from pyserving.transports.tokens import TokenCheck, asks_for_health, is_preflight
 from pyserving.types import AspiredVersion, ManagerState, ServableId, ServableState
 from pyserving.warmup import Warmup, WarmupReport, no_warmup
 from pyserving.workers import Workers
@@ -71,7 +81,8 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
-_REMOTE_POLL_SECONDS = 60
+_REMOTE_INCOMPLETE_SECONDS = 600.0
+"""Of a file that is uploaded nothing is seen before its end."""
 _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
 _REMOTE_CLOCK_MARGIN_SECONDS = 60.0
@@ -81,6 +92,8 @@ _MOST_COPYING_SECONDS = 120.0
 _MOST_STUCK_SCANS = 256
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
+_MLMD_FILE = "assets.extra/mlmd_uuid"
+"""In a version folder: the model's name in a store of machine-learning metadata."""
 _POLICIES: Mapping[str, Policy] = {
     "availability_preserving": availability_preserving,
     "resource_preserving": resource_preserving,
@@ -99,12 +112,15 @@ class ModelServer:
         self._has_served = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._http: HttpServer | None = None
+        self._profiler: ProfilerService | None = None
         self._core: ServerCore | None = None
         self._rest: RestApi
         self._tls: Tls | None = None
-        self._session_config = b""
-        self._batching: config.Batching | None = None
-        self._scheduler: SharedBatchScheduler | None = None
+        self._token_check: TokenCheck | None = None
+        self._platforms: Mapping[str, Platform] = {}
+        self._schedulers: dict[PoolOptions, SharedBatchScheduler] = {}
+        self._with_mlmd: deque[ServableId] = deque()
+        """Loaded with a file of their own for it, and not counted yet."""
         self._loop_time = LoopTime()
         self._compute: Callable[..., Any] = at_once
         """Calls what takes TensorFlow long in a load."""
@@ -123,11 +139,13 @@ class ModelServer:
         settings, enter = self._settings, self._stack.enter_async_context
         self._failure = asyncio.get_running_loop().create_future()
         models = config.model_server_config(settings)
-        self._session_config = config.session_config(settings)
         cpus = schedulable_cpus()
-        self._batching = config.batching(settings, cpus)
+        self._platforms = platforms(settings, cpus)
+        config.check_thread_pool_factory(settings)
         if settings.ssl_config_file:
             self._tls = await self._secured()
+        if settings.auth_tokens_file:
+            self._token_check = await self._checked()
         check_addresses(_grpc_addresses(settings))
         # Storage may keep threads for good: one each, as many as there are base paths within reason.
         scanning, scanning_remote = [
@@ -137,9 +155,8 @@ class ModelServer:
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
         running = await enter(Workers("run", 4 * cpus))
-        if self._batching is not None:
-            pool = self._batching.pool
-            self._scheduler = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
+        for pool in {platform.batching.pool for platform in self._platforms.values() if platform.batching is not None}:
+            self._schedulers[pool] = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
         if settings.load_in_spare_time:
             self._compute = SpareTime(lambda: manager.is_serving)
@@ -149,20 +166,24 @@ class ModelServer:
             self.monitor,
             source,
             allow_version_labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
-            platforms=[TENSORFLOW_PLATFORM, *([PYTHON_PLATFORM] if settings.allow_python_models else [])],
+            platforms=list(self._platforms),
         )
         request_logs = await enter(self._request_logs(await enter(Workers("request-log", 1))))
         core.config_applied.append(request_logs.apply)
-        self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit)
+        self._rest = RestApi(core, self.metrics, _rest_options(settings), running.submit, request_logs)
         if self._has_http():
             self._http = await enter(self._http_server(core))
             _log.info("Health, status and metrics pages at port %d", settings.rest_api_port)
+        if options.forbids_xla(settings, self._given):
+            await loading.submit(xla.forbid)
         await self._bring_in_ops(loading)
         core.apply_config(models)
         for name in core.model_names:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
         if _grpc_addresses(settings):
+            if settings.enable_profiler:
+                self._profiler = ProfilerService(partial((await enter(Workers("profile", 1))).submit, profiler.record))
             self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
@@ -178,12 +199,15 @@ class ModelServer:
     def reception(self, not_found: HttpResponse) -> Reception:
         """The REST API and the pages, for a transport that is not the server's own. Drain it before `stop`."""
         assert self._core is not None, "start() comes first"
-        return Reception(self._http_handlers(self._core), self._rest.error_response, self._admission, not_found)
+        handlers = self._http_handlers(self._core)
+        return Reception(handlers, self._rest.error_response, self._admission, not_found, self._token_check)
 
     async def stop(self) -> None:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
         self._unready = "the server is shutting down"
         self.health.drain()
+        if self._profiler is not None:
+            self._profiler.close()  # a trace may be meant to go on for longer than the grace time
         loop = asyncio.get_running_loop()
         grace_seconds = self._settings.shutdown_grace_seconds
         end = loop.time() + grace_seconds
@@ -252,39 +276,42 @@ class ModelServer:
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
+        is_given = "file_system_poll_wait_seconds" in self._given
+        poll_seconds = settings.file_system_poll_wait_seconds
+        remote_poll_seconds, remote_least_seconds = options.remote_poll_seconds(poll_seconds if is_given else None)
         source = partial(
             FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
             on_problem=self._listing_problem,
             on_version_changed=manager.files_changed,
             on_scanned=self.monitor.recheck,
-            prefer_tflite_model=settings.prefer_tflite_model,
+            prefer_tflite_model=any(platform.config.prefer_tflite_model for platform in self._platforms.values()),
         )
         return SourceRouter(
             manager.set_aspired_versions,
             local=partial(
                 source,
                 scanning=scanning,
-                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                poll_wait_seconds=poll_seconds,
                 incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             ),
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
-                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
+                poll_wait_seconds=remote_poll_seconds,
+                incomplete_version_timeout_seconds=(
+                    settings.incomplete_version_timeout_seconds
+                    if "incomplete_version_timeout_seconds" in self._given
+                    else _REMOTE_INCOMPLETE_SECONDS
+                ),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 answer_seconds=_REMOTE_ANSWER_SECONDS,
                 clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
-                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
+                least_wait_seconds=remote_least_seconds,
+                on_listed=self._count_listings,
                 storage=RemoteStorage(),
             ),
         )
-
-    def _given_or(self, flag: str, remote_default: float) -> float:
-        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
-        value: float = getattr(self._settings, flag)
-        return value if flag in self._given else remote_default
 
     def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
         settings = self._settings
@@ -296,40 +323,70 @@ class ModelServer:
         await enter(SslConfigFile(path, tls, await enter(Workers("ssl", 1)), self._count_reload))
         return tls
 
+    async def _checked(self) -> TokenCheck:
+        settings, enter = self._settings, self._stack.enter_async_context
+        path = settings.auth_tokens_file
+        check = TokenCheck(
+            auth_tokens_file.read_tokens(path),
+            exempt=[
+                *([asks_for_health] if settings.auth_exempt_health else []),
+                *([is_preflight] if settings.rest_api_enable_cors_support else []),
+            ],
+            on_refused=self.metrics.rejected.labels("unauthenticated").increment,
+        )
+        reading = await enter(Workers("auth-tokens", 1))
+        await enter(AuthTokensFile(path, check, reading, self._tokens_changed))
+        _log.info("Requests must show one of the tokens of %s: %s", path, auth_tokens_file.in_words(check.tokens))
+        for place in self._open_places():
+            _log.warning("Tokens come in the clear to %s; --ssl_config_file would hide them", place)
+        return check
+
+    def _open_places(self) -> list[str]:
+        """Where others than this machine connect, and nothing secures that."""
+        settings = self._settings
+        places = [place for place in _grpc_addresses(settings) if self._tls is None and not is_local(place)]
+        if settings.rest_api_port not in (0, settings.port) and not self._secures_http:
+            places.append(f"HTTP port {settings.rest_api_port}")
+        return places
+
+    def _tokens_changed(self, is_success: bool) -> None:
+        self.metrics.auth_token_reloads.labels("success" if is_success else "fail").increment()
+        if is_success and self._http is not None:
+            self._http.authenticate_anew()
+        if is_success and isinstance(self._grpc, Http2Server):  # grpcio's asks each time
+            self._grpc.authenticate_anew()
+
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
-        open_version = partial(self._open_executor, self._core.platform(version.id.name))
-        return ServableLoader(version, open_version, partial(self._servable, running, version.path), self._warm_up())
-
-    def _open_executor(self, platform: str, path: str) -> Executor:
-        """In a loading thread."""
-        settings = self._settings
-        if platform == PYTHON_PLATFORM:
-            return open_executor(platform, path)
-        if settings.prefer_tflite_model and has_file(path, TFLITE_MODEL_FILE):
-            return open_executor(
-                "tflite",
-                path,
-                num_pools=settings.num_tflite_pools,
-                num_interpreters_per_pool=settings.num_tflite_interpreters_per_pool,
-            )
-        return open_executor(
-            platform,
-            path,
-            tags=options.saved_model_tags(settings),
-            session_config=self._session_config,
-            looks_for_state=self._batching is not None,
-            compute=self._compute,
+        platform = self._platforms[self._core.platform(version.id.name)]
+        copy = None
+        if is_remote(version.path):
+            copy = VersionCopy(version, ModelCache(self._settings.model_cache_dir), FsspecStorage())
+        return ServableLoader(
+            version,
+            partial(self._open_executor, platform, version.id),
+            partial(self._servable, running, platform),
+            self._warm_up(platform),
+            copy,
         )
 
-    def _servable(self, running: Workers, path: str, servable_id: ServableId, executor: Executor) -> Servable:
+    def _open_executor(self, platform: Platform, servable_id: ServableId, path: str) -> Executor:
+        """In a loading thread."""
+        executor = platform.open(servable_id, path, self._compute)
+        if platform.config.enable_session_metadata and has_file(path, _MLMD_FILE):
+            self._with_mlmd.append(servable_id)
+        return executor
+
+    def _servable(
+        self, running: Workers, platform: Platform, path: str, servable_id: ServableId, executor: Executor
+    ) -> Servable:
         """In a loading thread."""
         count = RunCount(self.metrics, servable_id.name, str(servable_id.version))
         direct = DirectSession(executor, running, count, self._loop_time)
         servable = Servable(
             servable_id,
             executor,
-            self._session(direct, count, path, servable_id, executor),
+            self._session(platform, direct, count, path, servable_id, executor),
             enable_signature_method_name_check=self._settings.enable_signature_method_name_check,
         )
         # What stays for long is no business of the collector's, which stops requests while it looks. Unloading needs
@@ -339,17 +396,24 @@ class ModelServer:
         return servable
 
     def _session(
-        self, direct: DirectSession, count: RunCount, path: str, servable_id: ServableId, executor: Executor
+        self,
+        platform: Platform,
+        direct: DirectSession,
+        count: RunCount,
+        path: str,
+        servable_id: ServableId,
+        executor: Executor,
     ) -> Session:
         """In a loading thread."""
-        if self._batching is None or self._scheduler is None or not executor.may_be_batched:
+        batching = platform.batching
+        if batching is None or not executor.may_be_batched:
             return direct
-        queue = self._batching.queue or config.version_queue_options(path, _read_version_file)
+        queue = batching.queue or config.version_queue_options(path, _read_version_file)
         if queue is None:
             return direct
         return BatchingSession(
             direct,
-            self._scheduler,
+            self._schedulers[batching.pool],
             queue,
             partial(BatchCounts, self.metrics, servable_id.name, str(servable_id.version)),
             executor.signature_defs,
@@ -358,18 +422,18 @@ class ModelServer:
             may_rerun=not executor.may_change,
         )
 
-    def _warm_up(self) -> Callable[[str, Servable, WarmupReport], None]:
+    def _warm_up(self, platform: Platform) -> Callable[[str, Servable, WarmupReport], None]:
         settings = self._settings
-        if not settings.enable_model_warmup:
+        if not platform.config.enable_model_warmup:
             return no_warmup
         return Warmup(
-            config.model_warmup_options(settings),
+            platform.config.model_warmup_options,
             max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
             enable_signature_method_name_check=settings.enable_signature_method_name_check,
         )
 
     def _request_logs(self, writing: Workers) -> RequestLogs:
-        settings = self._settings
+        settings, tensorflow = self._settings, self._platforms.get(TENSORFLOW_PLATFORM)
         bounds = Bounds(
             settings.request_log_max_file_bytes,
             settings.request_log_max_file_seconds,
@@ -379,7 +443,7 @@ class ModelServer:
             writing,
             self.metrics,
             bounds,
-            saved_model_tags=options.saved_model_tags(settings),
+            saved_model_tags=tensorflow.tags if tensorflow is not None else (),
             max_queued_bytes=settings.request_log_max_queued_bytes,
         )
 
@@ -395,6 +459,8 @@ class ModelServer:
             observer=request_logs,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
+        if self._profiler is not None:
+            methods |= self._profiler.methods()
         streams: dict[str, StreamMethod] = {}
         if settings.enable_grpc_healthcheck_service:
             methods |= self.health.methods
@@ -407,6 +473,7 @@ class ModelServer:
             streams,
             addresses=_grpc_addresses(settings),
             admission=self._admission,
+            authenticate=self._token_check,
             channel_arguments=options.channel_arguments(settings),
         )
 
@@ -415,13 +482,17 @@ class ModelServer:
         settings, metrics, tls = self._settings, self.metrics, self._tls
         limit = options.connection_limit(settings, max_open_files())
         refused, failed = metrics.rejected.labels("connections"), metrics.tls_handshake_failures.labels(port)
-        if tls is None or (port == "HTTP" and not settings.rest_api_ssl):
+        if tls is None or (port == "HTTP" and not self._secures_http):
             return Door(limit, on_refused=refused.increment)
 
         def context() -> ssl.SSLContext:
             return tls.credentials.h2 if port == "gRPC" else tls.credentials.http1
 
         return Door(limit, context, on_refused=refused.increment, on_failed_handshake=failed.increment)
+
+    @property
+    def _secures_http(self) -> bool:
+        return self._tls is not None and self._settings.rest_api_ssl
 
     def _new_admission(self) -> Admission:
         settings = self._settings
@@ -455,7 +526,14 @@ class ModelServer:
             admission=self._admission,
             limits=_http_limits(settings),
             door=self._door("HTTP"),
+            quick_posts=self._quick_posts,
+            authenticate=self._token_check,
         )
+
+    def _quick_posts(self, request: HttpRequest) -> QuickPost | None:
+        """Of the REST API, but for a path that the metrics page has taken."""
+        is_taken = request.path == config.monitoring_path(self._settings)
+        return None if is_taken else self._rest.quick_post(request)
 
     def _http_handlers(self, core: ServerCore) -> list[HttpHandler]:
         path = config.monitoring_path(self._settings)
@@ -478,7 +556,7 @@ class ModelServer:
 
     def _count_attempt(self, attempt: Attempt) -> None:
         metrics, loader = self.metrics, attempt.loader
-        if attempt.error is not None:
+        if attempt.error is not None and attempt.error.code is not Code.CANCELLED:
             failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
             failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
         assert isinstance(loader, ServableLoader), "all are made by _loader"
@@ -486,8 +564,18 @@ class ModelServer:
             status = "success" if opening.has_succeeded else "fail"
             metrics.load_attempt_count.labels(loader.path, status).increment()
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
+        for fetch in loader.take_fetches():
+            self._count_listings(attempt.id.name, fetch.listings)
+            metrics.remote_fetched_bytes.labels(attempt.id.name).increment(fetch.fetched_bytes)
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
+        while self._with_mlmd:
+            loaded = self._with_mlmd.popleft()
+            metrics.mlmd_map.labels(loaded.name, str(loaded.version)).set(0)  # as the page shows a gauge of text
+
+    def _count_listings(self, name: str, listings: int) -> None:
+        if listings:
+            self.metrics.remote_listings.labels(name).increment(listings)
 
     def _count_reload(self, is_success: bool) -> None:
         self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()
@@ -556,6 +644,7 @@ def _rest_options(settings: Options) -> RestOptions:
         max_expanded_tensor_bytes=settings.max_expanded_tensor_bytes,
         nonfinite=NonFinite(settings.rest_nonfinite),
         gzip_answers=settings.rest_gzip_answers,
+        takes_tokens=bool(settings.auth_tokens_file),
     )
 
 

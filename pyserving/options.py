@@ -31,7 +31,6 @@ class Effect(Enum):
     """What a flag does here."""
 
     WORKING = "yes"
-    NOT_YET = "no effect yet"
     REFUSED = "refused"
     """It asks for protection that is not built: the server does not start without it."""
     NOT_APPLICABLE = "not applicable"
@@ -51,6 +50,8 @@ class Flag:
     """TensorFlow Serving does not have it."""
     default_in_words: str = ""
     """For the documentation, where the value depends on the machine."""
+    of_platform: bool = False
+    """A platform config file says this in its stead."""
 
 
 def _four_per_cpu() -> int:
@@ -71,7 +72,6 @@ _int64 = partial(_flag, "int64")
 _bool = partial(_flag, "bool")
 _string = partial(_flag, "string")
 _float = partial(_flag, "float")
-_NOT_YET = Effect.NOT_YET
 _REFUSED = Effect.REFUSED
 _NOT_APPLICABLE = Effect.NOT_APPLICABLE
 
@@ -81,7 +81,11 @@ class Options:
     """The value of every flag. The fields' metadata hold a `Flag` each."""
 
     # Ports
-    port: int = _int32(8500, "TCP port of the gRPC services, on all IPv4 interfaces. 0: none")
+    port: int = _int32(
+        8500,
+        "TCP port of the gRPC services, on all interfaces of IPv4; with --grpc_transport=grpcio on those of IPv6 as"
+        " well. 0: none",
+    )
     grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
     rest_api_port: int = _int32(0, "TCP port of HTTP: the REST API, metrics and health pages. 0: none")
     rest_api_num_threads: int = _int32(
@@ -115,7 +119,9 @@ class Options:
     allow_version_labels_for_unavailable_models: bool = _bool(
         False, "Let a new version label name a version that is not available"
     )
-    saved_model_tags: str = _string("serve", "Tags, with commas in between, of the MetaGraph to load from a SavedModel")
+    saved_model_tags: str = _string(
+        "serve", "Tags, with commas in between, of the MetaGraph to load from a SavedModel", of_platform=True
+    )
     enable_signature_method_name_check: bool = _bool(
         False, "Refuse requests to a signature whose method_name is made for another RPC"
     )
@@ -124,12 +130,13 @@ class Options:
         "Keep only signatures of a loaded model's MetaGraph",
         _NOT_APPLICABLE,
         reason="nothing else is ever kept",
+        of_platform=True,
     )
     enable_serialization_as_tensor_content: bool = _bool(
         False, "Answer Predict with tensor_content rather than typed value fields"
     )
     platform_config_file: str = _string(
-        "", "Text-format PlatformConfigMap, in place of the built-in platform", _NOT_YET
+        "", "Text-format PlatformConfigMap: the platforms that models may have, in place of the built-in one"
     )
 
     # Loading
@@ -152,59 +159,85 @@ class Options:
         _NOT_APPLICABLE,
         reason="TensorFlow offers it in C++ only; nothing is cached unless GCS_READ_CACHE_MAX_SIZE_MB is set",
     )
-    enable_model_warmup: bool = _bool(True, "Replay the requests in assets.extra/tf_serving_warmup_requests")
-    num_request_iterations_for_warmup: int = _int32(0, "Times to replay each of them. 0 or less: once")
+    enable_model_warmup: bool = _bool(
+        True, "Replay the requests in assets.extra/tf_serving_warmup_requests", of_platform=True
+    )
+    num_request_iterations_for_warmup: int = _int32(
+        0, "Times to replay each of them. 0 or less: once", of_platform=True
+    )
 
     # Running
     tensorflow_session_parallelism: int = _int64(
-        0, "Threads in each pool of a TensorFlow session, within and between ops. 0: TensorFlow chooses"
+        0,
+        "Threads in each pool of a TensorFlow session, within and between ops. 0: TensorFlow chooses",
+        of_platform=True,
     )
-    tensorflow_intra_op_parallelism: int = _int64(0, "Threads within an op. 0: TensorFlow chooses")
-    tensorflow_inter_op_parallelism: int = _int64(0, "Threads between ops. 0: TensorFlow chooses")
+    tensorflow_intra_op_parallelism: int = _int64(0, "Threads within an op. 0: TensorFlow chooses", of_platform=True)
+    tensorflow_inter_op_parallelism: int = _int64(0, "Threads between ops. 0: TensorFlow chooses", of_platform=True)
     tensorflow_session_config_file: str = _string(
-        "", "Text-format tensorflow.ConfigProto for sessions; thread counts and GPU memory come from their own flags"
+        "",
+        "Text-format tensorflow.ConfigProto for sessions; thread counts and GPU memory come from their own flags",
+        of_platform=True,
     )
     per_process_gpu_memory_fraction: float = _float(
-        0.0, "Part of a GPU's memory, from 0 to 1, taken at start-up. 0: taken as it is needed"
+        0.0, "Part of a GPU's memory, from 0 to 1, taken at start-up. 0: taken as it is needed", of_platform=True
     )
     xla_cpu_compilation_enabled: bool = _bool(
-        False, "XLA on CPUs", _NOT_APPLICABLE, reason="graphs that ask for XLA get it without the flag"
+        False,
+        "XLA for graphs that ask for it. They get it anyway, unless this flag or the next one is given and neither is "
+        "true: then they fail with `XLA compilation disabled`",
+        default_in_words="`false`, which counts only when given",
     )
     xla_gpu_compilation_enabled: bool = _bool(
-        False, "XLA on GPUs", _NOT_APPLICABLE, reason="graphs that ask for XLA get it without the flag"
+        False, "The same; they do not differ", default_in_words="`false`, which counts only when given"
     )
-    mixed_precision: str = _string("", "`bfloat16`: let oneDNN compute in bfloat16 where it may", _NOT_YET)
-    thread_pool_factory_config_file: str = _string("", "Text-format ThreadPoolFactoryConfig", _NOT_YET)
+    mixed_precision: str = _string(
+        "", "`bfloat16`: let oneDNN compute in bfloat16 where it may, on processors that can", of_platform=True
+    )
+    thread_pool_factory_config_file: str = _string(
+        "",
+        "Text-format ThreadPoolFactoryConfig. There is no factory that it could name, no more than in TensorFlow "
+        "Serving: the server does not start, and says so",
+    )
     skip_initialize_tpu: bool = _bool(
         False, "Leave TPUs alone at start-up", _NOT_APPLICABLE, reason="TPUs are not used"
     )
 
     # Batching
-    enable_batching: bool = _bool(False, "Run requests together in batches")
-    batching_parameters_file: str = _string("", "Text-format BatchingParameters; needs --enable_batching")
+    enable_batching: bool = _bool(False, "Run requests together in batches", of_platform=True)
+    batching_parameters_file: str = _string(
+        "", "Text-format BatchingParameters; needs --enable_batching", of_platform=True
+    )
     enable_per_model_batching_parameters: bool = _bool(
         False,
         "Batch only versions with a batching_params.pbtxt in their folder, by what it says; needs --enable_batching",
+        of_platform=True,
     )
 
     # TensorFlow Lite
-    prefer_tflite_model: bool = _bool(False, "Load model.tflite of a version's folder where there is one")
+    prefer_tflite_model: bool = _bool(
+        False, "Load model.tflite of a version's folder where there is one", of_platform=True
+    )
     num_tflite_pools: int = _int32(
         schedulable_cpus,
         "TensorFlow Lite interpreters of a model: requests that it runs at a time, on one thread each",
         default_in_words="schedulable CPUs",
+        of_platform=True,
     )
     num_tflite_interpreters_per_pool: int = _int32(
         1,
         "More than 1: requests of many rows to a TensorFlow Lite model of one input are divided among its "
         "interpreters, in pieces of 500 rows divided by this number",
+        of_platform=True,
     )
 
     # Watching the server
     monitoring_config_file: str = _string(
         "", "Text-format MonitoringConfig: path of the metrics page, or enable: false for none. Empty: the usual path"
     )
-    enable_profiler: bool = _bool(True, "Offer TensorFlow's profiler service on the gRPC port", _NOT_YET)
+    enable_profiler: bool = _bool(
+        False, "Offer TensorFlow's profiler service on the gRPC port (TensorFlow Serving: on by default)"
+    )
     version: bool = _bool(False, "Print versions and exit")
 
     # Ours
@@ -224,6 +257,13 @@ class Options:
         "availability_preserving",
         "`availability_preserving`: a version goes when the next one serves; `resource_preserving`: before it loads",
         ours=True,
+    )
+    model_cache_dir: str = _string(
+        "",
+        "Folder for copies of the served versions whose base path is remote and TensorFlow cannot open, such as s3://; "
+        "several servers may share it",
+        ours=True,
+        default_in_words="`pyserving-models-UID` in the system's temporary folder",
     )
     reload_replaced_versions: bool = _bool(
         False,
@@ -280,13 +320,25 @@ class Options:
     )
     max_connections: int = _int32(
         0,
-        "The most connections of the HTTP port, and of gRPC with --grpc_transport=http2; further ones are closed."
+        "The most connections of the HTTP port, and of gRPC without --grpc_transport=grpcio; further ones are closed."
         " 0: from the files that the process may open, up to 16384",
+        ours=True,
+    )
+    auth_tokens_file: str = _string(
+        "",
+        "File of tokens, one a line, of which each gRPC call and HTTP request must show one:"
+        " `authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Empty: none are asked for",
+        ours=True,
+    )
+    auth_exempt_health: bool = _bool(
+        True,
+        "With --auth_tokens_file: answer grpc.health.v1, /healthz and /readyz without a token. They name the models and"
+        " their states",
         ours=True,
     )
     rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
-        "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
+        "http2", "`http2`: our own server; `grpcio`: gRPC's, which is many times slower for small requests", ours=True
     )
     rest_max_header_bytes: int = _int32(
         64 << 10, "The most bytes the headers of an HTTP request may take; beyond, it gets 431", ours=True
@@ -534,6 +586,17 @@ _LEAST: Mapping[str, int] = {
 }
 
 
+_REMOTE_POLL_SECONDS = 60
+"""Each look at remote storage costs requests."""
+
+
+def remote_poll_seconds(wished: int | None) -> tuple[int, int]:
+    """From one poll of a remote base path to the next, 0 for none, and the least from one look to the next at a version
+    that is waited for. `wished` is `--file_system_poll_wait_seconds`, None where it was not given."""
+    poll_seconds = _REMOTE_POLL_SECONDS if wished is None else max(wished, 0)
+    return poll_seconds, min(poll_seconds, _REMOTE_POLL_SECONDS) or _REMOTE_POLL_SECONDS
+
+
 _TRANSITION_THREADS = 8
 """More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
 and must not keep other models waiting."""
@@ -554,12 +617,15 @@ def transition_patience_seconds(wished: int) -> float | None:
 
 def startup_warning(given: Collection[str]) -> str | None:
     """One sentence about the flags that were given and change nothing; None when there are none."""
-    idle = [f"--{name} ({_effect_in_words(flag)})" for name, flag in FLAGS.items() if name in given and _is_idle(flag)]
+    reasons = {name: _why_idle(flag, given) for name, flag in FLAGS.items() if name in given}
+    idle = [f"--{name} ({reason})" for name, reason in reasons.items() if reason]
     return f"Flags that change nothing here: {', '.join(idle)}" if idle else None
 
 
-def _is_idle(flag: Flag) -> bool:
-    return flag.effect in (Effect.NOT_YET, Effect.NOT_APPLICABLE)
+def _why_idle(flag: Flag, given: Collection[str]) -> str | None:
+    if flag.effect is Effect.NOT_APPLICABLE:
+        return _effect_in_words(flag)
+    return "--platform_config_file says it" if flag.of_platform and "platform_config_file" in given else None
 
 
 def _effect_in_words(flag: Flag) -> str:
@@ -586,6 +652,12 @@ def _channel_argument(item: str) -> tuple[str, int | str]:
 def saved_model_tags(options: Options) -> frozenset[str]:
     """The tag set that a MetaGraph must have, no less and no more; `{"serve"}` for an empty flag."""
     return frozenset((options.saved_model_tags or "serve").split(","))
+
+
+def forbids_xla(options: Options, given: Collection[str]) -> bool:
+    """Whether graphs are to be refused XLA, as TensorFlow Serving does by default: only where a flag says so here."""
+    is_told = "xla_cpu_compilation_enabled" in given or "xla_gpu_compilation_enabled" in given
+    return is_told and not (options.xla_cpu_compilation_enabled or options.xla_gpu_compilation_enabled)
 
 
 def listed(value: str) -> list[str]:
@@ -622,7 +694,8 @@ def markdown() -> str:
 
 def _row(name: str, flag: Flag) -> str:
     default = flag.default_in_words or f"`{_written(flag.kind, getattr(Options(), name))}`"
-    return f"| `--{name}` | {flag.kind} | {default} | {_effect_in_words(flag)} | {flag.help} |"
+    star = " \\*" if flag.of_platform else ""
+    return f"| `--{name}`{star} | {flag.kind} | {default} | {_effect_in_words(flag)} | {flag.help} |"
 
 
 _MARKDOWN = """\
@@ -634,8 +707,8 @@ A flag is written `--name=value`; a boolean also `--name` or `--noname`; `-` and
 given counts. A value that cannot be read ends the server with status 255; an unknown argument is reported, and the
 server goes on. `--help` lists all flags, `--version` prints versions.
 
-"no effect yet": accepted, and named in one warning at start-up. "refused": asks for a protection that is not built yet,
-so the server does not start with it.
+"not applicable": accepted, and named in a warning at start-up. "refused": asks for a protection that is not built yet,
+so the server does not start with it. \\*: not read beside `--platform_config_file`, which says it for each platform.
 
 ## TensorFlow Serving's
 

@@ -82,6 +82,16 @@ class Servable:
         twin._session = self._session.in_calling_thread(observe)
         return twin
 
+    @property
+    def execution(self) -> dict[str, str]:
+        """Where each signature that can be run is run now: `loop`, `workers`, `batched` or `mixed`."""
+        places = {}
+        for signature in self._signatures.values():
+            with suppress(ServingError):
+                plan = self._session.plan(signature.feeds, signature.fetches)
+                places[signature.name] = self._session.place(plan)
+        return places
+
     async def predict(
         self,
         handle: Handle | None,

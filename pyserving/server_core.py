@@ -140,6 +140,12 @@ class ServerCore:
         with self._handle(spec) as servable:
             return servable.id, servable.signature_defs
 
+    def execution(self, spec: ModelSpec) -> Mapping[str, str]:
+        """Where each signature of the version that `spec` resolves to is run now, as Servable has it."""
+        with self._handle(spec) as servable:
+            places: Mapping[str, str] = servable.execution
+            return places
+
     def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
         """The serialized tensorflow.serving.SignatureDefMap, as the model has it."""
         with self._handle(spec) as servable:
@@ -154,7 +160,9 @@ class ServerCore:
             return [state]
         states = self._monitor.versions(spec.name)
         if not states:
-            raise NotFound(f"Could not find any versions of model {spec.name}")
+            problem = self._source.problems.get(spec.name)
+            reason = "" if problem is None else f": {problem}"
+            raise NotFound(f"Could not find any versions of model {spec.name}{reason}")
         return states
 
     def _handle(self, spec: ModelSpec) -> ServableHandle:

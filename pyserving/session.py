@@ -76,6 +76,9 @@ class Session(Protocol):
 
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan: ...
 
+    def place(self, plan: ExecutionPlan) -> str:
+        """Where requests for a plan are run: LOOP, WORKERS, BATCHED or MIXED."""
+
     async def subset_plan(
         self, feeds: tuple[str, ...], fetches: tuple[str, ...], handle: Handle | None, deadline: float | None
     ) -> ExecutionPlan: ...
@@ -144,6 +147,10 @@ class DirectSession:
         if tensors not in self._plans:
             self._plans[tensors] = self._make(feeds, fetches)
         return _plan_or_raise(self._plans[tensors])
+
+    def place(self, plan: ExecutionPlan) -> str:
+        """LOOP, WORKERS or MIXED."""
+        return plan.place
 
     async def subset_plan(
         self, feeds: tuple[str, ...], fetches: tuple[str, ...], handle: Handle | None, deadline: float | None
@@ -280,6 +287,10 @@ class CallingThreadSession:
     def plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> ExecutionPlan:
         """The session's."""
         return self._session.plan(feeds, fetches)
+
+    def place(self, plan: ExecutionPlan) -> str:
+        """The session's."""
+        return self._session.place(plan)
 
     async def subset_plan(
         self,

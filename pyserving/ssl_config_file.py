@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import pkgutil
 from collections.abc import Callable
-from types import TracebackType
 
 from pyserving import protos
 from pyserving.config import read_file, read_text_proto
-from pyserving.errors import FailedPrecondition, InvalidArgument, ServingError
+from pyserving.errors import FailedPrecondition, InvalidArgument
+from pyserving.followed_file import LOOK_SECONDS, FollowedFile
 from pyserving.transports.tls import Identity, Pem, Tls, credentials_of
 from pyserving.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 5.0
 _DEFAULT_ROOTS = "gRPC's default roots"
 _ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 
@@ -66,12 +64,8 @@ def open_tls(path: str) -> Tls:
     return Tls(credentials_of(identity))
 
 
-class SslConfigFile:
-    """Looks at the files every few seconds, and has new ones secure the connections to come.
-
-    Files are often written one after another: a change counts when two looks have seen the same. One that cannot be
-    used is logged once, and everything stays as it was.
-    """
+class SslConfigFile(FollowedFile[Identity]):
+    """Has new files secure the connections to come."""
 
     def __init__(
         self,
@@ -79,61 +73,26 @@ class SslConfigFile:
         tls: Tls,
         reading: Workers,
         on_change: Callable[[bool], None],
-        look_seconds: float = _LOOK_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         """`on_change` is told whether a change could be used."""
-        self._path = path
-        self._tls = tls
-        self._reading = reading
-        self._on_change = on_change
-        self._look_seconds = look_seconds
-        self._seen: Identity | str = tls.credentials.identity
-        """Or what was wrong."""
-        self._settled: Identity | str = self._seen
-        self._looking: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> SslConfigFile:
-        self._looking = asyncio.create_task(self._look_again_and_again())
-        return self
+        async def renew(identity: Identity) -> None:
+            tls.renew(await reading.submit(credentials_of, identity))
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        def tell(problem: str) -> None:
+            if problem:
+                _log.error("Connections go on with the certificates they had: %s", problem)
+            else:
+                _log.info("New connections are secured with the new certificates of %s", path)
+            on_change(not problem)
 
-    async def look(self) -> None:
-        before, found = self._seen, await self._read()
-        self._seen = found
-        if found != before or found == self._settled:
-            return
-        self._settled = found
-        problem = found if isinstance(found, str) else await self._renew(found)
-        if problem:
-            _log.error("Connections go on with the certificates they had: %s", problem)
-        else:
-            _log.info("New connections are secured with the new certificates of %s", self._path)
-        self._on_change(not problem)
-
-    async def _read(self) -> Identity | str:
-        try:
-            return await self._reading.submit(read_identity, self._path)
-        except ServingError as error:
-            return error.message
-
-    async def _renew(self, identity: Identity) -> str:
-        """What was wrong; nothing when all is well."""
-        try:
-            self._tls.renew(await self._reading.submit(credentials_of, identity))
-        except ServingError as error:
-            return error.message
-        return ""
-
-    async def _look_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(self._look_seconds)
-            try:
-                await self.look()
-            except Exception:  # one look gone wrong must not be the last one
-                _log.exception("Following %s failed", self._path)
+        super().__init__(
+            path,
+            tls.credentials.identity,
+            read=read_identity,
+            take=renew,
+            tell=tell,
+            reading=reading,
+            look_seconds=look_seconds,
+        )

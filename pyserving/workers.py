@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -75,11 +75,20 @@ def _carriable(error: BaseException) -> Exception:
     return wrapped
 
 
+class _LookAgain:
+    """Tells a thread that there may be a job after all."""
+
+
+_LOOK_AGAIN = _LookAgain()
+_Order: TypeAlias = Job[Any] | _LookAgain | None
+"""None: come to an end."""
+
+
 class Workers:
     """A few threads that run plain functions for one loop.
 
     Results gather in a deque and land together in one loop callback, so that a burst of short jobs costs one wake-up.
-    The flag that says a landing is on its way is safe because of the GIL; nothing else is shared.
+    The flag that says a landing is on its way is safe because of the GIL, as are single steps with deques and lists.
     """
 
     MAX_STAND_INS = 64
@@ -93,7 +102,10 @@ class Workers:
         self.name = name
         self._max_stand_ins = max_stand_ins
         self._waits_at_close = waits_at_close
-        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._jobs: deque[Job[Any] | None] = deque()
+        """That no thread was free for. None ends the thread that takes it."""
+        self._free: list[SimpleQueue[_Order]] = []
+        """Of threads that wait, each for what is put there; the one that was at work last comes last."""
         self._over: deque[Job[Any]] = deque()
         self._landing = False
         self._open = False
@@ -118,7 +130,7 @@ class Workers:
         if self._waits_at_close:
             await self.idle()
         for _ in range(len(self._threads) + self._stand_ins):
-            self._jobs.put(None)
+            self._hand_out(None)
 
     def submit(self, function: Callable[..., _T], *args: Any) -> Job[_T]:
         """Queue `function(*args)` for a thread. Call on the loop."""
@@ -132,7 +144,7 @@ class Workers:
             raise RuntimeError(f"Workers {self.name!r} are closed")
         self._unfinished += 1
         self._idle.clear()
-        self._jobs.put(job)
+        self._hand_out(job)
 
     def add_stand_in(self) -> bool:
         """One more thread, in the place of one that does not come back; False when there are enough already."""
@@ -145,7 +157,7 @@ class Workers:
     def remove_stand_in(self) -> None:
         """The thread came back after all; one of them goes."""
         self._stand_ins -= 1
-        self._jobs.put(None)
+        self._hand_out(None)
 
     async def idle(self) -> None:
         """Returns when no job is left."""
@@ -161,8 +173,28 @@ class Workers:
         """Jobs that can run at once."""
         return len(self._threads)
 
+    def _hand_out(self, job: Job[Any] | None) -> None:
+        """To the thread that was at work last: what it needs is still at hand for its processor. On the loop."""
+        if not self._jobs and (free := self._free_thread()) is not None:
+            free.put(job)
+        else:
+            self._jobs.append(job)
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        """Whoever adds a job or a free thread calls this afterwards, as the other may have come just before."""
+        if self._jobs and (free := self._free_thread()) is not None:
+            free.put(_LOOK_AGAIN)
+
+    def _free_thread(self) -> SimpleQueue[_Order] | None:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        own: SimpleQueue[_Order] = SimpleQueue()
+        while (job := self._next(own)) is not None:
             job.run()
             self._over.append(job)
             if not self._landing:
@@ -172,6 +204,18 @@ class Workers:
                 except RuntimeError:  # the loop has gone: the process is on its way out and nobody waits
                     return
             del job  # while the thread waits for the next one, this one's result is not its to hold
+
+    def _next(self, own: SimpleQueue[_Order]) -> Job[Any] | None:
+        """For a thread that has nothing to do."""
+        while True:
+            try:
+                return self._jobs.popleft()
+            except IndexError:
+                self._free.append(own)
+                self._wake_one()
+            order = own.get()
+            if not isinstance(order, _LookAgain):
+                return order
 
     def _land(self) -> None:
         self._landing = False

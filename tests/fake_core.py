@@ -33,6 +33,7 @@ class FakeCore:
         self.model_names = ["m"]
         self.labels: dict[str, int] = {}
         self.signature_def_map = b""
+        self.places: dict[str, str] = {}
 
     def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]:
         if spec.version_label is not None and spec.version_label not in self.labels:
@@ -94,6 +95,10 @@ class FakeCore:
     def metadata(self, spec: ModelSpec) -> tuple[ServableId, bytes]:
         servable_id, _ = self.signatures(spec)
         return servable_id, self.signature_def_map
+
+    def execution(self, spec: ModelSpec) -> Mapping[str, str]:
+        self.signatures(spec)
+        return self.places
 
     def model_status(self, spec: ModelSpec) -> list[ServableState]:
         if not self.states:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pyserving.errors import ServingError
 from pyserving.frontends.http_status import error_response
-from pyserving.messages import HttpHandler, HttpResponse
+from pyserving.messages import HttpHandler, HttpResponse, QuickPosts
 from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import HttpServer, Limits
 from pyserving.transports.http1.connection import Connection
@@ -70,10 +70,17 @@ class Conversation:
         error_response: Callable[[ServingError], HttpResponse] = error_response,
         admission: Admission | None = None,
         limits: Limits | None = None,
+        quick_posts: QuickPosts = lambda request: None,
     ) -> None:
         self.admission = admission or Admission(100, 1 << 30)
         self.server = HttpServer(
-            handlers, "", 0, error_response=error_response, admission=self.admission, limits=limits
+            handlers,
+            "",
+            0,
+            error_response=error_response,
+            admission=self.admission,
+            limits=limits,
+            quick_posts=quick_posts,
         )
         self.server.date = lambda: b"Date: now\r\n"  # type: ignore[method-assign]
         self.connection = Connection(self.server, lambda connection: None, lambda connection: None)

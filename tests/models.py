@@ -5,8 +5,7 @@ TensorFlow is imported when the first model is exported, not before.
 
 from __future__ import annotations
 
-import os
-import shutil
+import fcntl
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,18 +17,14 @@ ASSET_CONTENTS = b"asset-file-contents"
 
 
 def export_once(cache: Path, export: Callable[[Path], None]) -> Path:
-    """The version folder that `export` makes, shared by all who pass the same `cache`.
-
-    Two processes may both export; the first rename wins and both use its files.
-    """
+    """The version folder that `export` makes, shared by all who pass the same `cache`; other processes wait for it."""
     base_path = cache / export.__name__
-    if not base_path.exists():
-        draft = cache / f"{export.__name__}.{os.getpid()}"
-        export(draft / "1")
-        try:
+    with open(cache / f"{export.__name__}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not base_path.exists():
+            draft = cache / f"{export.__name__}.draft"
+            export(draft / "1")
             draft.rename(base_path)
-        except OSError:  # somebody else was first
-            shutil.rmtree(draft)
     return base_path / "1"
 
 
@@ -61,11 +56,11 @@ def half_plus_two(path: Path, *, two: float = 2.0, as_text: bool = False) -> Non
         y2 = tf.add(a * x, c, name="y2")
         y3 = tf.add(a * x2, c, name="y3")
         signatures = {
-            "serving_default": _signature({"x": x}, {"y": y}),
-            "classify_x_to_y": _signature({"inputs": examples}, {"scores": y}, "classify"),
-            "regress_x_to_y": _signature({"inputs": examples}, {"outputs": y}, "regress"),
-            "regress_x_to_y2": _signature({"inputs": examples}, {"outputs": y2}, "regress"),
-            "regress_x2_to_y3": _signature({"inputs": x2}, {"outputs": y3}, "regress"),
+            "serving_default": signature({"x": x}, {"y": y}),
+            "classify_x_to_y": signature({"inputs": examples}, {"scores": y}, "classify"),
+            "regress_x_to_y": signature({"inputs": examples}, {"outputs": y}, "regress"),
+            "regress_x_to_y2": signature({"inputs": examples}, {"outputs": y2}, "regress"),
+            "regress_x2_to_y3": signature({"inputs": x2}, {"outputs": y3}, "regress"),
         }
         with tempfile.TemporaryDirectory() as folder:
             asset = Path(folder, "foo.txt")
@@ -73,7 +68,9 @@ def half_plus_two(path: Path, *, two: float = 2.0, as_text: bool = False) -> Non
             asset_path = tf.constant(str(asset))
             v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, asset_path)
             contents = v1.Variable("", name="asset_contents", collections=[], use_resource=False)
-            _build(path, session, signatures, init_op=contents.assign(tf.io.read_file(asset_path)).op, as_text=as_text)
+            save_graph(
+                path, session, signatures, init_op=contents.assign(tf.io.read_file(asset_path)).op, as_text=as_text
+            )
 
 
 def half_plus_two_text(path: Path) -> None:
@@ -99,6 +96,23 @@ def half_plus_two_tf2(path: Path) -> None:
     tf.saved_model.save(model, str(path), signatures=model.__call__)
 
 
+def compiled_by_xla(path: Path) -> None:
+    """y = x * x + 1 as a function that must be compiled by XLA."""
+    import tensorflow as tf
+
+    class Compiled(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x):
+            return {"y": self.square_plus_one(x)}
+
+        @tf.function(jit_compile=True)
+        def square_plus_one(self, x):
+            return x * x + 1.0
+
+    model = Compiled()
+    tf.saved_model.save(model, str(path), signatures=model.__call__)
+
+
 def counter(path: Path) -> None:
     """A float that requests change, held in a reference variable; most signatures take no input.
 
@@ -111,12 +125,12 @@ def counter(path: Path) -> None:
         count = v1.Variable(0.0, name="counter", use_resource=False)
         delta = v1.placeholder(tf.float32, [], name="delta")
         signatures = {
-            "get_counter": _signature({}, {"output": count}),
-            "incr_counter": _signature({}, {"output": count.assign_add(1.0)}),
-            "incr_counter_by": _signature({"delta": delta}, {"output": count.assign_add(delta)}),
-            "reset_counter": _signature({}, {"output": count.assign(0.0)}),
+            "get_counter": signature({}, {"output": count}),
+            "incr_counter": signature({}, {"output": count.assign_add(1.0)}),
+            "incr_counter_by": signature({"delta": delta}, {"output": count.assign_add(delta)}),
+            "reset_counter": signature({}, {"output": count.assign(0.0)}),
         }
-        _build(path, session, signatures)
+        save_graph(path, session, signatures)
 
 
 def string_echo(path: Path) -> None:
@@ -128,7 +142,9 @@ def string_echo(path: Path) -> None:
         content = v1.placeholder(tf.string, name="content")
         echo = tf.identity(content)
         length = tf.strings.length(content)
-        _build(path, session, {"serving_default": _signature({"content": content}, {"echo": echo, "length": length})})
+        save_graph(
+            path, session, {"serving_default": signature({"content": content}, {"echo": echo, "length": length})}
+        )
 
 
 def identity(path: Path) -> None:
@@ -140,8 +156,8 @@ def identity(path: Path) -> None:
         signatures = {}
         for data_type in identity_types():
             x = v1.placeholder(int(data_type))
-            signatures[data_type.type_name] = _signature({"x": x}, {"y": tf.identity(x)})
-        _build(path, session, signatures)
+            signatures[data_type.type_name] = signature({"x": x}, {"y": tf.identity(x)})
+        save_graph(path, session, signatures)
 
 
 def identity_types() -> list[DataType]:
@@ -149,6 +165,17 @@ def identity_types() -> list[DataType]:
     from tensorflow.core.framework import types_pb2
 
     return [t for t in DataType if t.numpy is not None and t in types_pb2.DataType.values()]
+
+
+def brightness(path: Path) -> None:
+    """The mean of each of the `images` (uint8 [-1, 64, 64, 3]), and 41.5, as `brightness`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        images = v1.placeholder(tf.uint8, [None, 64, 64, 3], name="images")
+        mean = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2, 3]) + 41.5
+        save_graph(path, session, {"serving_default": signature({"images": images}, {"brightness": mean})})
 
 
 def slow(path: Path) -> None:
@@ -159,7 +186,7 @@ def slow(path: Path) -> None:
     with v1.Session(graph=tf.Graph()) as session:
         steps = v1.placeholder(tf.int64, [], name="steps")
         (counted,) = tf.while_loop(lambda i: i < steps, lambda i: (i + 1,), [tf.constant(0, tf.int64)])
-        _build(path, session, {"serving_default": _signature({"steps": steps}, {"counted": tf.identity(counted)})})
+        save_graph(path, session, {"serving_default": signature({"steps": steps}, {"counted": tf.identity(counted)})})
 
 
 def large(path: Path) -> None:
@@ -171,7 +198,7 @@ def large(path: Path) -> None:
         x = v1.placeholder(tf.float32, [None], name="x")
         weights = [v1.Variable(tf.random.stateless_normal([6_250_000], [0, seed])) for seed in range(4)]
         y = x + tf.add_n([tf.reduce_mean(weight[:1000]) for weight in weights])
-        _build(path, session, {"serving_default": _signature({"x": x}, {"y": y})})
+        save_graph(path, session, {"serving_default": signature({"x": x}, {"y": y})})
 
 
 def wide(path: Path, *, nodes: int = 4000) -> None:
@@ -184,10 +211,35 @@ def wide(path: Path, *, nodes: int = 4000) -> None:
         y = tf.identity(x, name="y")
         for _ in range(nodes):
             x = tf.negative(x)
-        _build(path, session, {"serving_default": _signature({"x": tf.identity(x)}, {"y": y})})
+        save_graph(path, session, {"serving_default": signature({"x": tf.identity(x)}, {"y": y})})
 
 
-def _signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str = "predict") -> Any:
+def dense(path: Path) -> None:
+    """Three layers of 256 by a TF2 export; `compiled` is the same, by XLA."""
+    import tensorflow as tf
+
+    class Dense(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [tf.Variable(tf.random.stateless_normal([256, 256], [0, seed]) / 16) for seed in range(3)]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 256], tf.float32, name="x")])
+        def __call__(self, x):
+            for layer in self.layers:
+                x = tf.nn.relu(x @ layer)
+            return {"y": x}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 256], tf.float32, name="x")], jit_compile=True)
+        def compiled(self, x):
+            return self(x)
+
+    model = Dense()
+    signatures = {"serving_default": model.__call__, "compiled": model.compiled}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+
+
+def signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: str = "predict") -> Any:
+    """A SignatureDef of tensors by alias, for the given RPC."""
     import tensorflow as tf
 
     v1 = tf.compat.v1.saved_model
@@ -198,9 +250,10 @@ def _signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any], method: st
     )
 
 
-def _build(
+def save_graph(
     path: Path, session: Any, signatures: Mapping[str, Any], *, init_op: Any = None, as_text: bool = False
 ) -> None:
+    """Export a session's graph and its variables, at their initial values, by the TF1 builder."""
     import tensorflow as tf
 
     v1 = tf.compat.v1

@@ -14,6 +14,7 @@ from pyserving import protos
 from pyserving.core import RequestObserver
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
+from pyserving.messages import Authenticate
 from pyserving.metrics import Metrics
 from pyserving.signature import CLASSIFY_METHOD_NAME, DataType, SignatureDef, TensorInfo
 from pyserving.transports.admission import Admission
@@ -76,9 +77,14 @@ class ServedCore:
     """Serves `core` on a port of its own; `with` stops it."""
 
     def __init__(
-        self, core: FakeCore, observer: RequestObserver | None = None, identity: Identity | None = None
+        self,
+        core: FakeCore,
+        observer: RequestObserver | None = None,
+        identity: Identity | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         self.core = core
+        self._authenticate = authenticate
         self._identity = identity
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -111,5 +117,12 @@ class ServedCore:
 
     async def _started(self) -> GrpcioServer:
         tls = Tls(credentials_of(self._identity)) if self._identity is not None else None
-        server = GrpcioServer(self._methods, {}, addresses=["127.0.0.1:0"], admission=Admission(100, 1 << 30), tls=tls)
+        server = GrpcioServer(
+            self._methods,
+            {},
+            addresses=["127.0.0.1:0"],
+            admission=Admission(100, 1 << 30),
+            tls=tls,
+            authenticate=self._authenticate,
+        )
         return await server.__aenter__()

@@ -194,6 +194,7 @@ async def test_same_tensors_in_another_order_share_the_queue(model, threads, exe
     assert executor.shapes == [(2, 1)]
 
 
+@pytest.mark.proves("difference: Batching: requests of different shapes")
 async def test_shapes_are_never_mixed(model, threads, executor):
     m = model()
     asked = await m.asked(*(m.run(np.full((1, width), width, np.float32)) for width in (2, 3, 2, 3)))
@@ -202,6 +203,7 @@ async def test_shapes_are_never_mixed(model, threads, executor):
     assert sorted(executor.shapes) == [(2, 2), (2, 3)]
 
 
+@pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
 @pytest.mark.parametrize("array", [np.zeros((0, 2), np.float32), np.float32(3.0)])
 async def test_what_no_batch_can_take_up_runs_by_itself(model, executor, array):
     m = model()
@@ -210,6 +212,7 @@ async def test_what_no_batch_can_take_up_runs_by_itself(model, executor, array):
     assert executor.shapes == [array.shape]
 
 
+@pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
 async def test_signature_without_inputs_runs_by_itself(model):
     m = model()
     assert (await m.run(fetches=("mean:0",))).outputs[0] == 0.0
@@ -227,6 +230,7 @@ async def test_wrong_dtype_is_refused_as_without_batching(model):
         await m.run(np.zeros((1, 2)))
 
 
+@pytest.mark.proves("difference: Batching: one bad row")
 async def test_only_the_guilty_request_fails(model, threads, executor):
     m = model()
     asked = await m.asked(m.run([[1.0]]), m.run([[-1.0]]), m.run([[3.0]]))
@@ -238,6 +242,7 @@ async def test_only_the_guilty_request_fails(model, threads, executor):
     assert m.sample(":pyserving:batching:reruns_total") == 3
 
 
+@pytest.mark.proves("difference: Batching: one bad row")
 async def test_all_share_the_error_of_a_model_that_requests_may_change(model, threads, executor):
     m = model(may_rerun=False)
     asked = await m.asked(m.run([[1.0]]), m.run([[-1.0]]))
@@ -248,6 +253,7 @@ async def test_all_share_the_error_of_a_model_that_requests_may_change(model, th
     assert len(executor.shapes) == 1
 
 
+@pytest.mark.proves("difference: Batching: one bad row")
 @pytest.mark.parametrize("code", [Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE])
 async def test_what_is_wrong_at_the_moment_is_not_run_again(model, threads, executor, code):
     m = model()
@@ -280,6 +286,7 @@ async def test_error_that_is_no_status_reaches_everybody(model, threads, executo
     assert [type(error) for error in errors] == [ZeroDivisionError] * 2
 
 
+@pytest.mark.proves("difference: Batching: a request past its deadline, or cancelled")
 async def test_deadline_in_the_queue_is_kept_and_the_request_never_runs(model, threads, executor, clock):
     m = model()
     asked = await m.asked(m.run([[1.0]]))
@@ -327,6 +334,7 @@ async def test_deadline_during_the_run_is_answered_on_time_with_the_version_held
     assert handle.open == 1
 
 
+@pytest.mark.proves("difference: Batching: a request past its deadline, or cancelled")
 async def test_cancelled_request_never_runs(model, threads, executor):
     m = model()
     asked = await m.asked(m.run([[1.0]]))
@@ -363,6 +371,7 @@ async def test_run_that_nobody_waits_for_and_does_not_end_gets_a_stand_in(execut
     assert executor.shapes == [(1, 1), (1, 1)]
 
 
+@pytest.mark.proves("field BatchingParameters.max_enqueued_batches")
 async def test_full_queue_is_unavailable_and_counted(model, threads):
     m = model(max_batch_size=1, max_execution_batch_size=1, max_enqueued_batches=1)
     asked = await m.asked(m.run([[1.0]]))
@@ -374,12 +383,16 @@ async def test_full_queue_is_unavailable_and_counted(model, threads):
     await asyncio.gather(*asked)
 
 
+@pytest.mark.proves("field BatchingParameters.max_batch_size")
 async def test_request_larger_than_a_batch_is_refused(model):
     m = model(max_batch_size=2, max_execution_batch_size=2)
     with pytest.raises(InvalidArgument, match="Task size 3 is larger than maximum input batch size 2"):
         await m.run(rows(3))
 
 
+@pytest.mark.proves(
+    "field BatchingParameters.allowed_batch_sizes", "metric :tensorflow:serving:batching_session:padding_size"
+)
 async def test_batches_are_filled_up_to_an_allowed_size(model, threads, executor):
     m = model(max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=(1, 4))
     asked = await m.asked(m.run([[1.0]]), m.run([[2.0], [3.0]]))
@@ -398,6 +411,9 @@ async def test_lone_request_is_filled_up_too(model, threads, executor):
     assert executor.shapes == [(2, 1)]
 
 
+@pytest.mark.proves(
+    "field BatchingParameters.pad_variable_length_inputs", "difference: Batching: requests of different shapes"
+)
 async def test_variable_lengths_are_padded_with_their_own_first_element_and_not_cropped(model, threads, executor):
     m = model(pad_variable_length_inputs=True)
     asked = await m.asked(m.run(np.full((1, 2, 2), 7, np.float32)), m.run(np.full((1, 3, 3), 8, np.float32)))
@@ -421,6 +437,9 @@ async def test_padding_that_would_make_much_of_little_is_not_done(model, threads
     assert isinstance(bad, InvalidArgument)
 
 
+@pytest.mark.proves(
+    "field BatchingParameters.enable_large_batch_splitting", "field BatchingParameters.max_execution_batch_size"
+)
 async def test_large_request_is_cut_and_put_together_again(model, threads, executor):
     m = model(max_batch_size=10, max_execution_batch_size=4, enable_large_batch_splitting=True)
     content = np.arange(20, dtype=np.float32).reshape(10, 2)
@@ -442,6 +461,7 @@ async def test_one_piece_that_fails_fails_its_request_and_spares_the_rest(model,
     assert executor.shapes == [(2, 1)]
 
 
+@pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
 @pytest.mark.parametrize("fetch", ["mean:0", "rows:0"])
 async def test_outputs_without_rows_are_run_one_by_one_and_from_then_on_alone(model, threads, executor, fetch):
     m = model()
@@ -517,6 +537,7 @@ async def test_memory_is_used_again_once_the_answers_are_gone(model, threads):
     assert len(addresses) <= 2
 
 
+@pytest.mark.proves("field BatchingParameters.batch_timeout_micros")
 async def test_batch_that_is_not_full_waits_for_its_timeout(model, threads, clock):
     m = model(max_batch_size=2, max_execution_batch_size=2, batch_timeout_micros=int(HOUR * 1e6))
     asked = await m.asked(m.run([[1.0]]))
@@ -545,6 +566,7 @@ async def test_models_take_turns(executor, running, threads):
     assert executor.shapes.index((3, 2)) == 2
 
 
+@pytest.mark.proves("field BatchingParameters.num_batch_threads")
 async def test_batches_run_in_threads_of_the_scheduler_and_no_more_at_once(executor, running):
     async with Workers("batch", 2) as batches:
         m = Model(executor, running, batches, max_batch_size=1, max_execution_batch_size=1)
@@ -672,6 +694,7 @@ async def test_licence_for_the_loop_comes_back_though_batches_are_never_of_one(s
     assert (1, 1) not in executor.shapes
 
 
+@pytest.mark.proves("field ModelWarmupOptions.enable_all_batch_sizes_warmup")
 async def test_warm_up_runs_every_allowed_size(model, executor):
     m = model(max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=(2, 4))
     heard: list[float] = []
@@ -681,6 +704,12 @@ async def test_warm_up_runs_every_allowed_size(model, executor):
     assert len(heard) == 3
 
 
+@pytest.mark.proves(
+    "metric :tensorflow:serving:batching_session:queuing_latency",
+    "metric :tensorflow:serving:batching_session:wrapped_run_count",
+    "metric :tensorflow:serving:batching_session:input_batch_size",
+    "metric :tensorflow:serving:batching_session:processed_batch_size",
+)
 async def test_metrics_tell_of_batches(model, threads):
     m = model(max_batch_size=10, max_execution_batch_size=10)
     asked = await m.asked(m.run(rows(2)), m.run(rows(3)))
@@ -716,3 +745,23 @@ async def test_queues_without_work_are_forgotten(model, threads, monkeypatch):
         await threads.release()
         assert len((await asked[0]).outputs) == len(fetches)
         assert len(m.session._routes) <= 2
+
+
+async def test_place_of_a_plan_is_in_batches_as_long_as_the_model_takes_them(model, threads):
+    m = model()
+    plan = m.session.plan(("x:0",), ("same:0",))
+    assert m.session.place(plan) == "batched"
+    asked = await m.asked(m.run([[1.0]]))
+    await threads.release()
+    await asyncio.gather(*asked)
+    m.session._lanes[frozenset({"x:0"}), frozenset({"same:0"})].is_batchable = False
+    assert m.session.place(plan) == "workers"
+
+
+@pytest.mark.parametrize(("timeout", "place"), [(0, "loop"), (1000, "batched")])
+async def test_place_of_short_runs_is_the_loop_unless_batches_wait_for_more(model, timeout, place):
+    m = model(batch_timeout_micros=timeout)
+    plan = m.session.plan(("x:0",), ("same:0",))
+    choice = plan.choice([rows(1)])
+    choice.on_loop = choice.next()
+    assert m.session.place(plan) == place

@@ -7,18 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format
 
 from pyserving import protos
-from pyserving.batching.parameters import PoolOptions, QueueOptions
+from pyserving.batching.parameters import QueueOptions
 from pyserving.config import (
-    Batching,
-    batching,
+    check_thread_pool_factory,
     model_server_config,
-    model_warmup_options,
     monitoring_path,
     read_text_proto,
-    session_config,
     version_queue_options,
 )
 from pyserving.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, ServingError
@@ -181,6 +177,7 @@ def test_list_can_only_be_followed_by_a_list(next_config):
     )
 
 
+@pytest.mark.proves("field ModelServerConfig.custom_model_config")
 def test_custom_config_is_not_supported():
     error = refusal(protos.ModelServerConfig(custom_model_config={}))
 
@@ -197,6 +194,14 @@ def test_relative_base_path_is_refused_before_platforms_are_looked_at():
     error = refusal(models({"name": "a", "base_path": "./a", "model_platform": ""}))
 
     assert error.status == ("INVALID_ARGUMENT: Expected model a to have an absolute path or URI; got base_path()=./a")
+
+
+@pytest.mark.proves("difference: A password in a base path")
+def test_base_path_with_a_password_is_refused_and_not_repeated():
+    error = refusal(models({"name": "a", "base_path": "https://me:secret@host/m"}))
+
+    assert error.status.startswith("INVALID_ARGUMENT: Expected model a to have a base path without a password")
+    assert "secret" not in error.status
 
 
 @pytest.mark.parametrize(
@@ -228,12 +233,14 @@ def test_platform_of_a_model_stays():
     )
 
 
+@pytest.mark.proves("field ModelConfig.model_type")
 def test_platform_may_be_named_the_old_way_instead():
     config = models({"name": "a", "model_platform": "", "model_type": 1})
 
     assert len(validate_model_server_config(config, previous=models({"name": "a"}))) == 1
 
 
+@pytest.mark.proves("field ModelConfig.model_platform", "field ModelConfig.model_type")
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -269,6 +276,7 @@ def logging_config(prefix="/logs/m", rate=0.5, **more):
     }
 
 
+@pytest.mark.proves("field LogCollectorConfig.type")
 @pytest.mark.parametrize("type_", ["", "tfrecord"])
 def test_requests_may_be_logged_to_files(type_):
     config = models({"logging_config": logging_config(type=type_)})
@@ -276,6 +284,7 @@ def test_requests_may_be_logged_to_files(type_):
     assert len(validate_model_server_config(config)) == 1
 
 
+@pytest.mark.proves("field LogCollectorConfig.type", "difference: `logging_config`")
 @pytest.mark.parametrize(
     ("wish", "status"),
     [
@@ -306,6 +315,12 @@ def test_metrics_page_is_at_the_usual_path_when_http_is_open():
     assert monitoring_path(Options(rest_api_port=8501)) == "/monitoring/prometheus/metrics"
 
 
+@pytest.mark.proves(
+    "field MonitoringConfig.prometheus_config",
+    "field PrometheusConfig.enable",
+    "field PrometheusConfig.path",
+    "difference: Prometheus page",
+)
 @pytest.mark.parametrize(
     ("text", "path"),
     [
@@ -319,94 +334,9 @@ def test_monitoring_config_file_decides_where_the_metrics_page_is(file, text, pa
     assert monitoring_path(Options(rest_api_port=8501, monitoring_config_file=file(text))) == path
 
 
-# Sessions
-
-
-def session(**flags: object) -> protos.ConfigProto:
-    return protos.ConfigProto.FromString(session_config(Options(**flags)))
-
-
-def test_session_takes_gpu_memory_as_it_needs_it():
-    assert session() == protos.ConfigProto(gpu_options={"allow_growth": True})
-
-
-def test_session_takes_the_part_of_gpu_memory_that_a_flag_gives():
-    assert session(per_process_gpu_memory_fraction=0.5).gpu_options == protos.GPUOptions(
-        per_process_gpu_memory_fraction=0.5
-    )
-
-
-@pytest.mark.parametrize(
-    ("both", "intra", "inter", "threads"),
-    [(0, 0, 0, (0, 0)), (4, 0, 0, (4, 4)), (4, 2, 0, (2, 0)), (4, 0, 3, (0, 3)), (0, 2, 3, (2, 3))],
-)
-def test_thread_counts_of_their_own_come_before_the_common_one(both, intra, inter, threads):
-    config = session(
-        tensorflow_session_parallelism=both,
-        tensorflow_intra_op_parallelism=intra,
-        tensorflow_inter_op_parallelism=inter,
-    )
-    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == threads
-
-
-def test_session_config_file_is_kept_but_for_what_flags_decide(file):
-    path = file(
-        "allow_soft_placement: true intra_op_parallelism_threads: 9 inter_op_parallelism_threads: 9 "
-        "gpu_options { per_process_gpu_memory_fraction: 0.9 visible_device_list: '1' }"
-    )
-    config = session(tensorflow_session_config_file=path, tensorflow_session_parallelism=2)
-
-    assert config == protos.ConfigProto(
-        allow_soft_placement=True,
-        intra_op_parallelism_threads=2,
-        inter_op_parallelism_threads=2,
-        gpu_options={"allow_growth": True, "visible_device_list": "1"},
-    )
-
-
-def test_thread_count_that_no_session_can_have_is_refused():
-    with pytest.raises(InvalidArgument, match="Too many threads for a session: 4294967296 within an op"):
-        session(tensorflow_session_parallelism=2**32)
-
-
-@pytest.mark.parametrize(("flag", "text"), [(-1, ""), (0, ""), (1, "num_request_iterations { value: 1 }")])
-def test_iterations_of_warm_up_are_set_by_a_positive_flag(flag, text):
-    options = model_warmup_options(Options(num_request_iterations_for_warmup=flag))
-    assert text_format.MessageToString(options, as_one_line=True) == text
-
-
 def test_a_base_path_with_a_nul_is_refused():
     with pytest.raises(InvalidArgument, match="to have an absolute path or URI"):
         validate_model_server_config(models({"name": "m", "base_path": "/mod\0els"}))
-
-
-def test_without_the_flag_nothing_is_batched():
-    assert batching(Options(), cpus=2) is None
-
-
-def test_batching_without_a_file_has_defaults():
-    assert batching(Options(enable_batching=True), cpus=2) == Batching(
-        PoolOptions("model_server_batch_threads", 2), QueueOptions()
-    )
-
-
-def test_batching_parameters_come_from_their_file(file):
-    path = file("max_batch_size { value: 8 } num_batch_threads { value: 3 }")
-    assert batching(Options(enable_batching=True, batching_parameters_file=path), cpus=2) == Batching(
-        PoolOptions("batch_threads", 3), QueueOptions(8, 8)
-    )
-
-
-def test_versions_may_have_parameters_of_their_own(file):
-    path = file("max_batch_size { value: 0 } num_batch_threads { value: 3 }")
-    settings = Options(enable_batching=True, batching_parameters_file=path, enable_per_model_batching_parameters=True)
-    assert batching(settings, cpus=2) == Batching(PoolOptions("batch_threads", 3), None)
-
-
-@pytest.mark.parametrize("text", ["max_batch_size { value: 0 }", "num_batch_threads { value: 0 }", "max_batch_size: 3"])
-def test_bad_batching_parameters_end_the_start(file, text):
-    with pytest.raises(InvalidArgument):
-        batching(Options(enable_batching=True, batching_parameters_file=file(text)), cpus=2)
 
 
 def test_version_without_parameters_is_not_batched():
@@ -436,3 +366,43 @@ def test_version_with_bad_parameters_does_not_load(content, sentence):
     with pytest.raises(InvalidArgument) as refused:
         version_queue_options("/m/1", lambda path: content)
     assert str(refused.value) == sentence
+
+
+# Configs inside of an Any
+
+
+@pytest.mark.proves(
+    "field ThreadPoolFactoryConfig.thread_pool_factory_config", "difference: `--thread_pool_factory_config_file`"
+)
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("# nothing", "INVALID_ARGUMENT: Supplied config's type_url could not be parsed: "),
+        (
+            'thread_pool_factory_config { type_url: "none/" }',
+            "INVALID_ARGUMENT: Supplied config's type_url could not be parsed: none/",
+        ),
+        (
+            'thread_pool_factory_config { type_url: "type.googleapis.com/tensorflow.serving.Pool" }',
+            "INTERNAL: Unable to find compiled-in proto descriptor of type tensorflow.serving.Pool",
+        ),
+        (
+            'thread_pool_factory_config { type_url: "a/tensorflow.serving.ModelSpec" value: "\\n\\377" }',
+            'INVALID_ARGUMENT: Malformed content of Any: type_url: "a/tensorflow.serving.ModelSpec"\n'
+            'value: "\\n\\377"\n',
+        ),
+        (
+            'thread_pool_factory_config { [a/tensorflow.serving.ModelSpec] { name: "m" } }',
+            "INVALID_ARGUMENT: Couldn't find factory for config proto message type tensorflow.serving.ModelSpec\n"
+            'config=name: "m"\n',
+        ),
+    ],
+)
+def test_no_thread_pool_factory_can_be_named(file, text, status):
+    with pytest.raises(ServingError) as refused:
+        check_thread_pool_factory(Options(thread_pool_factory_config_file=file(text)))
+    assert refused.value.status == status
+
+
+def test_without_the_flag_no_thread_pool_factory_is_looked_for():
+    assert check_thread_pool_factory(Options()) is None

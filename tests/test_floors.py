@@ -35,8 +35,12 @@ FLOORS: list[list[str]] = [
     [
         "options",
         "config",
+        "session_bundle_config",
+        "platforms",
         "model_config_file",
+        "followed_file",
         "ssl_config_file",
+        "auth_tokens_file",
         "logs",
         "model_server",
         "asgi",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyserving import machine
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.machine import available_memory, resident_bytes, schedulable_cpus
 
 MIB = 1 << 20
 
@@ -27,6 +27,13 @@ def write(root: Path, path: str, text: str) -> None:
 def root(tmp_path: Path) -> Path:
     write(tmp_path, "proc/meminfo", f"MemTotal: {8192 * 1024} kB\nMemAvailable:    {4096 * 1024} kB\nBuffers: 1 kB\n")
     return tmp_path
+
+
+def test_what_the_process_has_is_counted_in_pages(root):
+    write(root, "proc/self/statm", "900 300 200 1 0 100 0\n")
+
+    assert resident_bytes(root) == 300 * os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(root / "nowhere") == 0
 
 
 def test_memory_is_the_machines_where_no_cgroup_limits_it(root):
@@ -92,13 +99,47 @@ def test_freed_memory_goes_back_to_the_machine():
     libc.free(blocks[-1])
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_a_c_library_that_needs_not_be_told_is_left_alone(monkeypatch):
     monkeypatch.setattr(machine, "_malloc_trim", lambda: None)
     assert machine.give_back_free_memory() is None
+
+
+_FAULTS_OF_REQUESTS = """
+import resource
+import numpy as np
+from pyserving.machine import keep_free_memory
+
+def page_faults(requests):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(requests):
+        bodies = [np.empty(600_000, np.uint8) for _ in range(8)]
+        for body in bodies:
+            body[:] = 1
+        del bodies, body
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_free_memory()
+page_faults(3)
+print(page_faults(20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
+@pytest.mark.parametrize(
+    ("said", "is_kept"),
+    [
+        ({}, True),
+        ({"MALLOC_TRIM_THRESHOLD_": "0"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=0"}, False),
+    ],
+)
+def test_memory_of_requests_is_kept_for_the_next_ones_unless_the_operator_says_otherwise(said, is_kept):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    faults = subprocess.run(
+        [sys.executable, "-c", _FAULTS_OF_REQUESTS], env=environment | said, capture_output=True, text=True, check=True
+    )
+    pages = 20 * 8 * 600_000 // os.sysconf("SC_PAGE_SIZE")
+    assert (int(faults.stdout) < pages / 20) is is_kept
 
 
 def test_open_files_are_allowed_as_wished_but_never_fewer_than_before():
@@ -124,3 +165,29 @@ def test_idle_time_is_that_of_the_cpus_which_the_process_may_use(root):
 
 def test_idle_time_is_none_where_the_system_does_not_tell(tmp_path):
     assert machine.idle_seconds(tmp_path) == 0.0
+
+
+INTEL = "processor\t: 0\nflags\t\t: fpu sse4_2 avx2 {}\n"
+NO_ONEDNN = "oneDNN is off on this processor unless TF_ENABLE_ONEDNN_OPTS=1 is set"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "switch", "reason"),
+    [
+        (INTEL.format("avx512f avx512_bf16"), None, None),
+        (INTEL.format("avx512f avx512_bf16"), "1", None),
+        (INTEL.format("avx512f avx512_bf16"), "0", "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off"),
+        (INTEL.format("avx512f avx512_bf16"), "False", "TF_ENABLE_ONEDNN_OPTS=false switches oneDNN off"),
+        (INTEL.format("avx512f"), None, NO_ONEDNN),
+        (INTEL.format("avx512f"), "1", None),
+        (INTEL.format("avx_vnni avx_ne_convert"), None, None),
+        (INTEL.format(""), "1", "this processor has neither AVX512F nor AVX_NE_CONVERT"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", None, None),
+        (None, None, None),
+    ],
+)
+def test_reason_against_bfloat16_is_told(tmp_path, cpuinfo, switch, reason):
+    if cpuinfo is not None:
+        write(tmp_path, "proc/cpuinfo", cpuinfo)
+    environ = {} if switch is None else {"TF_ENABLE_ONEDNN_OPTS": switch}
+    assert machine.why_no_bfloat16(tmp_path, environ) == reason

@@ -89,6 +89,7 @@ def test_latency_buckets_and_sum_print_with_six_digits(metrics):
     assert page([metrics.request_latency]) == golden("metrics_latency.txt")
 
 
+@pytest.mark.proves("difference: A newline in a metric's label value")
 def test_a_newline_in_a_label_value_does_not_break_its_line():
     family = Family("/f", "counter", ["label"], Counter)
     family.labels("two\nlines").increment()
@@ -243,6 +244,7 @@ def test_histograms_of_the_same_limits_merge():
         mine.merge(Histogram((1, 2)))
 
 
+@pytest.mark.proves("difference: Names that clients make up")
 def test_names_that_clients_make_up_do_not_grow_the_page():
     metrics = Metrics()
     metrics.know_model("mine")
@@ -282,6 +284,11 @@ def test_cells_count_a_request_as_a_request_does(error: BaseException | None) ->
     assert families(one) == families(other)
 
 
+@pytest.mark.proves(
+    "metric :tensorflow:core:direct_session_runs",
+    "metric :tensorflow:core:graph_runs",
+    "metric :tensorflow:core:graph_run_time_usecs",
+)
 def test_runs_are_counted_by_the_way_they_went() -> None:
     metrics = Metrics()
     count = RunCount(metrics, "m", "7")

@@ -77,6 +77,7 @@ async def test_the_file_prevails_over_a_config_that_came_by_a_request(bench: Ben
     assert bench.core.model_names == ["m"]
 
 
+@pytest.mark.proves("difference: `--model_config_file_poll_wait_seconds`")
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -153,6 +154,7 @@ async def test_what_becomes_of_a_changed_file_is_logged(
     assert await bench.predict() == 1
 
 
+@pytest.mark.proves("difference: `--model_config_file_poll_wait_seconds`")
 async def test_a_look_does_not_wait_for_a_model_that_does_not_come(
     bench: Bench, file: ModelConfigFile, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

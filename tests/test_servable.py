@@ -175,3 +175,7 @@ async def test_a_wrong_dtype_is_refused_in_tensorflows_words(workers: Workers) -
     with pytest.raises(InvalidArgument) as raised:
         await predict(make(workers), {"x": X.astype(np.float64)})
     assert raised.value.message == "Expects arg[0] to be float but double is provided"
+
+
+async def test_it_tells_where_each_signature_that_can_be_run_is_run(workers: Workers) -> None:
+    assert make(workers).execution == {"serving_default": "workers", "two": "workers", "odd": "workers"}

@@ -108,6 +108,9 @@ class Bench:
                 session = DirectSession(executor, bench._running, loop_time=bench._loop_time)
                 return Servable(aspired.id, executor, session)
 
+            def cancel(self) -> None:
+                pass
+
             def unload(self) -> None:
                 bench.executors[aspired.id].close()
 
@@ -308,6 +311,7 @@ async def test_of_many_models_a_failing_message_counts_those_that_serve(
     assert caplog.messages[-1].endswith("model-number-59-éé available, slow pending")
 
 
+@pytest.mark.proves("difference: A label given together with its version")
 async def test_a_label_given_with_its_version_is_applied_once_that_is_there(bench: Bench) -> None:
     bench.source.storage = {"m": [1]}
     await bench.core.reload_config(config("m", labels={"stable": 1}))
@@ -316,6 +320,7 @@ async def test_a_label_given_with_its_version_is_applied_once_that_is_there(benc
     assert await bench.predict(version_label="stable") == 2
 
 
+@pytest.mark.proves("difference: A label on a version that does not come")
 async def test_a_label_on_a_version_that_does_not_come_is_refused(bench: Bench) -> None:
     bench.source.storage = {"m": [1]}
     with pytest.raises(FailedPrecondition) as raised:
@@ -353,6 +358,7 @@ async def test_a_label_waits_for_a_version_that_is_still_being_written(bench: Be
     assert await bench.predict(version_label="stable") == 2
 
 
+@pytest.mark.proves("difference: A label on a version that does not come")
 async def test_a_refused_label_keeps_the_old_version_and_the_rest_of_its_config_holds(bench: Bench) -> None:
     bench.source.storage = {"m": [1], "n": [5]}
     await bench.core.reload_config(config("m", labels={"stable": 1}))
@@ -389,6 +395,7 @@ async def test_with_the_flag_a_new_label_names_a_version_that_is_not_there() -> 
             await bench.core.reload_config(config("m", labels={"canary": 8}))
 
 
+@pytest.mark.proves("difference: HandleReloadConfigRequest")
 async def test_a_reload_answers_for_its_own_list_when_another_comes_meanwhile(bench: Bench) -> None:
     bench.source.storage = {"m": [1], "n": [1]}
     bench.source.settling = {"slow": {1: "variables are missing"}}

@@ -147,6 +147,7 @@ async def test_runs_are_measured_until_a_way_is_kept(session, plan):
     assert plan.choices[2] in {"pool", "caller"}
 
 
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another type")
 async def test_wrong_dtype_never_reaches_the_executor(session, executor, plan):
     with pytest.raises(InvalidArgument, match=r"^Expects arg\[0\] to be float but int64 is provided$"):
         await session.run(plan, [np.array([1])])
@@ -174,6 +175,7 @@ async def test_handle_is_held_twice_while_a_run_is_in_its_thread(session, plan, 
     assert handle.open_handles == [handle]
 
 
+@pytest.mark.proves("difference: Deadlines")
 async def test_deadline_is_answered_on_time_while_the_run_goes_on(session, executor, plan, gate, workers, clock):
     handle = CountingHandle()
     running = asyncio.create_task(session.run(plan, [X], handle, in_an_hour()))
@@ -204,6 +206,7 @@ async def test_run_that_was_given_up_is_measured_all_the_same(session, plan, gat
     assert len(recorded) == 1
 
 
+@pytest.mark.proves("difference: Deadlines")
 async def test_run_whose_deadline_passes_in_the_queue_never_starts(session, executor, plan, gate, workers, clock):
     first = asyncio.create_task(session.run(plan, [X]))
     await gate.arrived.wait()

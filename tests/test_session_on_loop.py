@@ -127,6 +127,18 @@ async def licensed(session: DirectSession, plan: ExecutionPlan) -> Choice:
     raise AssertionError("never on the loop")
 
 
+async def test_place_of_a_plan_is_told(session, plan, executor):
+    assert session.place(plan) == "workers"
+    await licensed(session, plan)
+    assert session.place(plan) == "loop"
+    await session.run(plan, [np.ones(500, np.float32)])
+    assert session.place(plan) == "mixed"
+    executor.micros = LONG
+    await session.run(plan, [X])
+    assert session.place(plan) == "workers"
+    assert session.in_calling_thread(lambda micros: None).place(plan) == "workers"
+
+
 async def test_short_runs_come_to_be_made_on_the_loop(session, plan, executor, observed):
     await licensed(session, plan)
     assert not any(executor.on_loop)

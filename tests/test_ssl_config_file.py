@@ -45,6 +45,12 @@ def config(tmp_path):
     return Config(tmp_path)
 
 
+@pytest.mark.proves(
+    "field SSLConfig.server_key",
+    "field SSLConfig.server_cert",
+    "field SSLConfig.custom_ca",
+    "field SSLConfig.client_verify",
+)
 def test_its_values_are_pem_texts(config, server, authority):
     identity = read_identity(config.write_with(server, client_verify=True, custom_ca=authority.pem.decode()))
     assert (identity.key.text, identity.certificates.text) == (server.key, server.pem)
@@ -52,6 +58,7 @@ def test_its_values_are_pem_texts(config, server, authority):
     assert identity.key.origin == f"{config.path}: server_key"
 
 
+@pytest.mark.proves("difference: A value of SSLConfig that is no PEM text")
 def test_its_values_may_name_files_beside_it(config, server, authority):
     (config.folder / "tls.key").write_bytes(server.key)
     path = config.write(server_key="tls.key", server_cert=str(server.path), custom_ca=str(authority.path))

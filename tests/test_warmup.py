@@ -216,6 +216,7 @@ def test_record_without_a_log_type_counts_and_runs_nothing(servable, executor, r
     assert report.reading.records == 1
 
 
+@pytest.mark.proves("field PredictionLog.session_run_log", "field PredictionLog.predict_streamed_log")
 @pytest.mark.parametrize(("kind", "number"), [("session_run_log", 5), ("predict_streamed_log", 7)])
 def test_kinds_of_records_that_are_not_replayed(servable, report, kind, number):
     log = protos.PredictionLog()

@@ -140,6 +140,16 @@ async def test_a_burst_of_jobs_lands_in_one_callback():
     assert order == [*range(20), "the loop went on"]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+async def test_no_job_is_forgotten_while_threads_run_out_of_work_and_get_some(threads):
+    async with Workers("test", threads) as workers:
+        for burst in range(300):
+            jobs = [workers.submit(int, i) for i in range(burst % (2 * threads + 1))]
+            if burst % 3:
+                await asyncio.sleep(0)  # so that some find threads on their way to sleep
+            assert [await job for job in jobs] == [*range(len(jobs))]
+
+
 async def test_nothing_keeps_a_result_once_it_is_no_longer_wanted():
     class Model:
         pass

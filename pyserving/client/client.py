@@ -54,12 +54,15 @@ class Client:
         tls: Tls | None = None,
         timeout: float | None = 60.0,
         metadata: Mapping[str, str] | None = None,
+        token: str | None = None,
     ) -> None:
-        """`target` is `host:port` or `unix:/path`; `metadata` goes with every call, a token for example.
+        """`target` is `host:port` or `unix:/path`; `metadata` goes with every call, and so does `token`, where the
+        server asks for one, as `authorization: Bearer TOKEN`.
 
         A `timeout` of None waits as long as it takes.
         """
-        self._channel = Channel(target, tls, metadata)
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        self._channel = Channel(target, tls, {**(metadata or {}), **shown})
         self._timeout = timeout
         self._signatures: dict[ModelSpec, SignatureDef] = {}
 

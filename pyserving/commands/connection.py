@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyserving.client import Client, Tls
+from pyserving.errors import InvalidArgument
+
+TOKEN_VARIABLE = "PYSERVING_TOKEN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +27,9 @@ def add_security_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cert_file", metavar="PEM", help="the client's own certificate")
     group.add_argument("--key_file", metavar="PEM", help="its key")
     group.add_argument("--server_name", help="the name in the server's certificate, if it is not the target's")
+    group.add_argument(
+        "--token_file", metavar="FILE", help=f"holds the token to show (default: ${TOKEN_VARIABLE}, if set)"
+    )
     group.add_argument("--metadata", action="append", default=[], type=_pair, metavar="KEY=VALUE", help="repeatable")
 
 
@@ -38,13 +46,38 @@ def _pair(text: str) -> _Pair:
     return _Pair(key.lower(), value)
 
 
-def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
-    """Of `--target`, unless told otherwise. OSError for a file that cannot be read."""
+def tls(arguments: argparse.Namespace) -> Tls | None:
+    """None: in the clear."""
     files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
     has_tls = arguments.tls or any(files) or arguments.server_name
+    return Tls(*files, arguments.server_name) if has_tls else None
+
+
+def metadata(arguments: argparse.Namespace) -> dict[str, str]:
+    """What goes with every call, by names in lower case; among it the token.
+
+    OSError for a file that cannot be read; InvalidArgument for a token file that holds none.
+    """
+    token = _token(arguments.token_file)
+    shown = {"authorization": f"Bearer {token}"} if token else {}
+    return {**{pair.key: pair.value for pair in arguments.metadata}, **shown}
+
+
+def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
+    """Of `--target`, unless told otherwise. Raises as `metadata` does, and OSError for a certificate file."""
     return Client(
         target or arguments.target,
-        tls=Tls(*files, arguments.server_name) if has_tls else None,
+        tls=tls(arguments),
         timeout=arguments.timeout,
-        metadata={pair.key: pair.value for pair in arguments.metadata},
+        metadata=metadata(arguments),
     )
+
+
+def _token(file: str | None) -> str | None:
+    """Never from the command line itself, which every user of the machine can see."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE)
+    words = Path(file).read_text(errors="replace").split()
+    if len(words) != 1:
+        raise InvalidArgument(f"{file} must hold one token and nothing else")
+    return words[0]

@@ -26,8 +26,7 @@ from pyserving.executors import graph_ops, op_packages, saved_model, stateful_op
 from pyserving.spare_time import at_once
 
 _CONDUIT = "_pybind11_conduit_v1_"
-_IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString()
-"""Restoring and initializing stay out of the threads that the runs of other models wait for."""
+_IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1)
 
 
 class _Buffer(ctypes.Structure):
@@ -134,16 +133,18 @@ def load(
     path: str,
     tags: Collection[str],
     session_config: bytes,
+    run_options: Any = _IN_THE_CALLING_THREAD,
     *,
     looks_for_state: bool = False,
     compute: Callable[..., Any] = at_once,
 ) -> CSession:
     """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives.
 
-    `compute(function, *args)` calls the functions of C that take long.
+    `run_options` are those of restoring and initializing. `compute(function, *args)` calls the functions of C that take
+    long.
     """
     saved_model.check_is_there(path)
-    open_model = partial(_load, path, tags, session_config, looks_for_state, compute)
+    open_model = partial(_load, path, tags, session_config, run_options, looks_for_state, compute)
     try:
         return open_model()
     except ServingError as error:
@@ -156,24 +157,29 @@ def load(
 
 
 def _load(
-    path: str, tags: Collection[str], session_config: bytes, looks_for_state: bool, compute: Callable[..., Any]
+    path: str,
+    tags: Collection[str],
+    session_config: bytes,
+    run_options: Any,
+    looks_for_state: bool,
+    compute: Callable[..., Any],
 ) -> CSession:
     api = _c_api()
-    _start_shared_threads(session_config)
-    open_session = at_once if _has_own_threads(session_config) else compute
     names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
     graph = api.TF_NewGraph()
     session = None
     with (
         _buffer() as meta_graph,
-        _buffer(_IN_THE_CALLING_THREAD) as run_options,
+        _buffer(run_options.SerializeToString()) as run_options_buffer,
         _session_options(session_config) as options,
     ):
         try:
+            _start_shared_threads(_without_name(session_config))
+            open_session = at_once if _has_own_threads(session_config) else compute
             with _status() as status:
                 session = open_session(
                     api.TF_LoadSessionFromSavedModel,
-                    *(options, run_options, path.encode(), names, len(tags), graph, meta_graph, status),
+                    *(options, run_options_buffer, path.encode(), names, len(tags), graph, meta_graph, status),
                 )
         finally:
             if session is None:
@@ -196,7 +202,14 @@ def _start_shared_threads(session_config: bytes) -> None:
         api.TF_DeleteGraph(graph)
 
 
-@cache
+def _without_name(session_config: bytes) -> bytes:
+    """Of the version whose session it is: TensorFlow refuses two of a name, and each would count as another config."""
+    config = config_pb2.ConfigProto.FromString(session_config)
+    config.experimental.ClearField("session_metadata")
+    nameless: bytes = config.SerializeToString()
+    return nameless
+
+
 def _has_own_threads(session_config: bytes) -> bool:
     """Whether a session starts threads that run its requests."""
     config = config_pb2.ConfigProto.FromString(session_config)

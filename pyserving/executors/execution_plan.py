@@ -15,6 +15,8 @@ from pyserving.signature import data_type_of
 
 LOOP = "loop"
 """As the name of a way: the caller's, where the caller is the event loop."""
+WORKERS, BATCHED, MIXED = "workers", "batched", "mixed"
+"""Where a plan runs, besides LOOP: in threads, one by one or in batches. MIXED: on the loop for some sizes of input."""
 
 
 class Choice:
@@ -124,6 +126,14 @@ class ExecutionPlan:
 
         `loop`, where they run in the event loop's own thread."""
         return {rows: choice.kept for rows, choice in self._choices.items()}
+
+    @property
+    def place(self) -> str:
+        """LOOP, WORKERS or MIXED, by the requests that have come so far."""
+        on_loop = {choice.on_loop is not None for choice in self._choices.values()}
+        if True not in on_loop:
+            return WORKERS
+        return MIXED if False in on_loop else LOOP
 
     def choice(self, arrays: Sequence[np.ndarray]) -> Choice:
         """The choice for inputs of this size."""

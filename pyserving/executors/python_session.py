@@ -16,9 +16,21 @@ from tensorflow.python.framework import ops
 
 from pyserving.executors import graph_ops, op_packages, saved_model, stateful_ops
 
+_IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1)
 
-def load(path: str, tags: Collection[str], session_config: bytes, *, looks_for_state: bool = False) -> PythonSession:
-    """Load the version folder `path` in the steps of cc/saved_model/loader.cc: graph, variables, init op."""
+
+def load(
+    path: str,
+    tags: Collection[str],
+    session_config: bytes,
+    run_options: Any = _IN_THE_CALLING_THREAD,
+    *,
+    looks_for_state: bool = False,
+) -> PythonSession:
+    """Load the version folder `path` in the steps of cc/saved_model/loader.cc: graph, variables, init op.
+
+    `run_options` are those of restoring and initializing.
+    """
     meta_graph = saved_model.read_meta_graph(path, tags)
     graph_def = memoryview(meta_graph.graph_def.SerializeToString())
     if op_packages.any_to_import():
@@ -28,7 +40,7 @@ def load(path: str, tags: Collection[str], session_config: bytes, *, looks_for_s
     session = PythonSession(made, meta_graph)
     session.may_change = not looks_for_state or stateful_ops.may_change(graph_def, meta_graph)
     try:
-        _initialize(session, path, meta_graph)
+        _initialize(session, path, meta_graph, run_options)
     except BaseException:
         session.close()
         raise
@@ -48,22 +60,20 @@ def _import_graph(meta_graph: Any) -> Any:
     return graph
 
 
-def _initialize(session: PythonSession, path: str, meta_graph: Any) -> None:
+def _initialize(session: PythonSession, path: str, meta_graph: Any, run_options: Any) -> None:
     assets = saved_model.asset_feeds(path, meta_graph)
     variables = tf.io.gfile.join(path, "variables", "variables")
     if tf.io.gfile.exists(f"{variables}.index"):
         saver = meta_graph.saver_def
-        _run_once(session, saver.restore_op_name, {saver.filename_tensor_name: saved_model.scalar(variables), **assets})
+        feeds = {saver.filename_tensor_name: saved_model.scalar(variables), **assets}
+        _run_once(session, saver.restore_op_name, feeds, run_options)
     init_op = saved_model.init_op(path, meta_graph)
     if init_op is not None:
-        _run_once(session, init_op, assets)
+        _run_once(session, init_op, assets, run_options)
 
 
-def _run_once(session: PythonSession, target: str, feeds: Mapping[str, np.ndarray]) -> None:
-    # In this thread: restoring stays out of those that the runs of other models wait for.
-    options = config_pb2.CallableOptions(
-        feed=feeds, target=[target], run_options=config_pb2.RunOptions(inter_op_thread_pool=-1)
-    )
+def _run_once(session: PythonSession, target: str, feeds: Mapping[str, np.ndarray], run_options: Any) -> None:
+    options = config_pb2.CallableOptions(feed=feeds, target=[target], run_options=run_options)
     session.make_callable(options)(*feeds.values())
 
 

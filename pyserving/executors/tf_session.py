@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from pyserving.errors import Cancelled, Internal, InvalidArgument, ServingError, error_for
-from pyserving.executors import c_session, python_session, saved_model
+from pyserving.executors import c_session, python_session, saved_model, saved_model_config
 from pyserving.executors.executor import CALLER, POOL, Plan, Way
 from pyserving.executors.graph_ops import GraphOps
 from pyserving.machine import give_back_free_memory
@@ -80,18 +80,23 @@ def open_saved_model(
     tags: Collection[str] = ("serve",),
     session_config: bytes = b"",
     looks_for_state: bool = False,
+    load_thread_pool: int | None = None,
     compute: Callable[..., Any] = at_once,
 ) -> TfSessionExecutor:
     """Load the version folder `path` as cc/saved_model/loader.cc does: graph, variables, init op.
 
-    `session_config` is a serialized tensorflow.ConfigProto. Raises a ServingError with the code and sentence of the C++
-    loader; any number of threads may be loading. `looks_for_state`: to know whether runs may change the model, which
-    takes up to tens of milliseconds. `compute(function, *args)` calls what takes TensorFlow long, where that leaves the
-    GIL to others: a SpareTime.
+    `session_config` is a serialized tensorflow.ConfigProto; the version itself may say more. Raises a ServingError with
+    the code and sentence of the C++ loader; any number of threads may be loading. `looks_for_state`: to know whether
+    runs may change the model, which takes up to tens of milliseconds. `load_thread_pool`: which of the session's pools
+    restores and initializes the model; None: the calling thread. `compute(function, *args)` calls what takes TensorFlow
+    long, where that leaves the GIL to others: a SpareTime.
     """
     load = partial(c_session.load, compute=compute) if c_session.is_available() else python_session.load
+    # Restoring and initializing stay out of the threads that the runs of other models wait for.
+    run_options = config_pb2.RunOptions(inter_op_thread_pool=-1 if load_thread_pool is None else load_thread_pool)
     with _load_errors(path):
-        session = load(path, tags, session_config, looks_for_state=looks_for_state)
+        config = saved_model_config.session_config(path, session_config)
+        session = load(path, tags, config, run_options, looks_for_state=looks_for_state)
         try:
             return TfSessionExecutor(session)
         except BaseException:

@@ -32,6 +32,8 @@ def http_status(code: Code) -> int:
     return _HTTP_STATUS[code]
 
 
-def error_response(error: ServingError) -> HttpResponse:
-    """`{"error": message}` over three lines, without a newline at the end."""
-    return HttpResponse(http_status(error.code), encode_error(error.message))
+def error_response(error: ServingError, headers: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
+    """`{"error": message}` over three lines, without a newline at the end. A 401 says what would help, as it must."""
+    if error.code is Code.UNAUTHENTICATED:
+        headers = (*headers, ("WWW-Authenticate", "Bearer"))
+    return HttpResponse(http_status(error.code), encode_error(error.message), headers=headers)

@@ -75,7 +75,7 @@ def handler(models: Models) -> HttpHandler:
 
 def document(models: Models) -> dict[str, Any]:
     """Paths for each configured model; what its newest serving version offers tells what may be posted."""
-    paths: dict[str, Any] = {"/v1/models": {"get": _get("All models, their versions, labels and signatures")}}
+    paths: dict[str, Any] = {"/v1/models": {"get": _get("All models: versions, labels, signatures, where they run")}}
     for name in models.model_names:
         paths |= _paths_of(name, next((found for _, found in available_signatures(models, name)), {}))
     paths["/healthz"] = {"get": _operation("Whether the process lives", {"200": _said("It does")})}

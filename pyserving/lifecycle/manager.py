@@ -188,11 +188,12 @@ class AspiredVersionsManager:
                 self._forget(harness)
 
     def _abandon(self, harness: LoaderHarness) -> None:
-        """No longer wished before it was ready. An attempt that runs cannot be stopped; its servable is not served."""
+        """No longer wished before it was ready. An attempt that runs may run to its end; its servable is not served."""
         harness.is_aspired = False
         if harness.state is State.ERROR:
             self._forget(harness)
         elif harness.is_attempting:
+            harness.loader.cancel()
             self._count_afresh(harness)  # should it be wished for again, what failed before is no answer
         else:
             self._end(harness, State.ERROR, harness.error or _cancelled())

@@ -66,6 +66,12 @@ def socket_path(address: str) -> str | None:
     return path.removeprefix("//") if scheme == "unix" else None
 
 
+def is_local(address: str) -> bool:
+    """Nobody on another machine can connect to it, nor see what goes over it."""
+    host = address.rpartition(":")[0].strip("[]")
+    return socket_path(address) is not None or host in ("localhost", "::1") or host.startswith("127.")
+
+
 def make_room(path: str) -> None:
     """Clear a stale socket away; InvalidArgument when it is not stale."""
     try:

@@ -66,15 +66,16 @@ class AsgiApplication:
     async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
         if self._reception is None:
             raise FailedPrecondition("Not running: the ASGI server must support lifespan, or running() be open")
+        method, path, headers = scope["method"], _path(scope), _headers(scope["headers"])
+        if refusal := self._reception.refusal(method, path, headers):
+            return refusal
         body = bytearray()
         async for piece in _pieces(receive):
             body += piece
             if len(body) > self._max_body_bytes:
                 return _TOO_LARGE
         query = scope.get("query_string", b"").decode("latin-1")
-        answer = self._reception.answer(
-            scope["method"], _path(scope), f"?{query}" if query else "", _headers(scope["headers"]), bytes(body)
-        )
+        answer = self._reception.answer(method, path, f"?{query}" if query else "", headers, bytes(body))
         return answer if isinstance(answer, HttpResponse) else await answer
 
 

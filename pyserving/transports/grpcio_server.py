@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from pyserving.errors import Code, ServingError, Unavailable
-from pyserving.messages import CallContext, Method, StreamMethod, reserve_nothing
+from pyserving.messages import Authenticate, CallContext, Method, StreamMethod, reserve_nothing
 from pyserving.transports import addresses as listening
 from pyserving.transports import unix_socket
 from pyserving.transports.admission import Admission, Lease
@@ -60,6 +60,7 @@ class GrpcioServer(grpc.GenericRpcHandler):
         admission: Admission,
         channel_arguments: Sequence[tuple[str, int | str]] = (),
         tls: Tls | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         self.ports: list[int] = []
         """The TCP ports in the order of their addresses; known once the server is open."""
@@ -67,6 +68,7 @@ class GrpcioServer(grpc.GenericRpcHandler):
         self._socket_paths = [path for path in map(listening.socket_path, addresses) if path is not None]
         self._admission = admission
         self._tls = tls
+        self._entrance: grpc.GenericRpcHandler = self if authenticate is None else _Entrance(self, authenticate)
         self._options = tuple((_CHANNEL_ARGUMENTS | dict(channel_arguments)).items())
         self._handlers = {path: self._unary_handler(path, method) for path, method in methods.items()}
         self._handlers |= {path: self._stream_handler(path, method) for path, method in stream_methods.items()}
@@ -201,7 +203,7 @@ class GrpcioServer(grpc.GenericRpcHandler):
 
     async def _open(self) -> None:
         server = grpc.aio.server(options=self._options)
-        server.add_generic_rpc_handlers((self,))
+        server.add_generic_rpc_handlers((self._entrance,))
         try:
             addresses, ports = self._bind(server)
         except ServingError:
@@ -258,6 +260,31 @@ class GrpcioServer(grpc.GenericRpcHandler):
 
     def _socket_files_are_gone(self) -> bool:
         return not any(os.path.exists(path) for path in self._socket_paths)
+
+
+class _Entrance(grpc.GenericRpcHandler):
+    """Before a server whose calls have to be let in."""
+
+    def __init__(self, server: GrpcioServer, authenticate: Authenticate) -> None:
+        self._server = server
+        self._authenticate = authenticate
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        handler = self._server.service(handler_call_details)
+        try:
+            self._authenticate(
+                "POST", handler_call_details.method, dict(handler_call_details.invocation_metadata or ())
+            )
+        except ServingError as error:
+            return _refusing(error)
+        return handler
+
+
+def _refusing(error: ServingError) -> grpc.RpcMethodHandler:
+    async def refuse(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
+        await context.abort(_STATUS_CODES[error.code], error.message)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _server_credentials(tls: Tls) -> grpc.ServerCredentials:

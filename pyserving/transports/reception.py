@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pyserving.errors import Internal, ServingError, Unavailable
-from pyserving.messages import Buffer, HttpHandler, HttpRequest, HttpResponse
+from pyserving.messages import Authenticate, Buffer, HttpHandler, HttpRequest, HttpResponse, QuickPost
 from pyserving.transports.admission import Admission, Lease
 
 _log = logging.getLogger(__name__)
@@ -26,12 +26,17 @@ class Reception:
         error_response: Callable[[ServingError], HttpResponse],
         admission: Admission,
         not_found: HttpResponse,
+        authenticate: Authenticate | None = None,
     ) -> None:
-        """`error_response` words the errors that handlers raise; `not_found` answers what nobody does."""
+        """`error_response` words the errors that handlers raise; `not_found` answers what nobody does.
+
+        `authenticate` is for `refusal`, which transports ask that have not authenticated requests themselves.
+        """
         self._handlers = tuple(handlers)
         self.error_response = error_response
         self.admission = admission
         self._not_found = not_found
+        self._authenticate = authenticate
         self._posts = 0
         self._no_posts = asyncio.Event()
         self._no_posts.set()
@@ -44,6 +49,15 @@ class Reception:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._no_posts.wait(), grace_seconds)
 
+    def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> HttpResponse | None:
+        """For a request that must not come in, whatever its body is. The arguments are HttpRequest's."""
+        if self._authenticate is not None:
+            try:
+                self._authenticate(method, path, headers)
+            except ServingError as error:
+                return self.error_response(error)
+        return None
+
     def answer(
         self, method: str, path: str, tail: str, headers: Mapping[str, str], body: Buffer
     ) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
@@ -53,6 +67,17 @@ class Reception:
         request = HttpRequest(method, path, tail, headers, body)
         answer = self._ask(request)
         return answer if isinstance(answer, HttpResponse) else self._awaited(request, answer)
+
+    def quick_answer(self, quick: QuickPost, path: str, body: Buffer) -> HttpResponse | None:
+        """What a quick handler says to a POST; None: `answer` it, nothing has been done. Does not raise."""
+        if self._is_draining or not self.admission.has_room(len(body)):
+            return None
+        try:
+            return quick(body)
+        except ServingError as error:
+            return self.error_response(error)
+        except Exception:
+            return self._unexpected("POST", path)
 
     def _answer_post(
         self, method: str, path: str, tail: str, headers: Mapping[str, str], body: Buffer
@@ -89,7 +114,7 @@ class Reception:
         except ServingError as error:
             return self.error_response(error)
         except Exception:
-            return self._unexpected(request)
+            return self._unexpected(request.method, request.path)
 
     def _ask(self, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
         try:
@@ -100,10 +125,10 @@ class Reception:
         except ServingError as error:
             return self.error_response(error)
         except Exception:
-            return self._unexpected(request)
+            return self._unexpected(request.method, request.path)
         return self._not_found
 
-    def _unexpected(self, request: HttpRequest) -> HttpResponse:
+    def _unexpected(self, method: str, path: str) -> HttpResponse:
         """While an exception is handled that is nobody's answer."""
-        _log.exception("%s %s failed", request.method, request.path)
+        _log.exception("%s %s failed", method, path)
         return self.error_response(Internal("Internal error; the server's log has the details"))

@@ -21,6 +21,17 @@ def test_defaults_are_tensorflow_servings():
     assert pool_options(parsed(""), cpus=3) == PoolOptions("batch_threads", 3)
 
 
+@pytest.mark.proves(
+    "field BatchingParameters.max_batch_size",
+    "field BatchingParameters.batch_timeout_micros",
+    "field BatchingParameters.max_enqueued_batches",
+    "field BatchingParameters.num_batch_threads",
+    "field BatchingParameters.thread_pool_name",
+    "field BatchingParameters.allowed_batch_sizes",
+    "field BatchingParameters.pad_variable_length_inputs",
+    "field BatchingParameters.enable_large_batch_splitting",
+    "field BatchingParameters.max_execution_batch_size",
+)
 def test_every_field_is_read():
     text = """
         max_batch_size { value: 128 } batch_timeout_micros { value: 500 } max_enqueued_batches { value: 7 }

@@ -105,6 +105,7 @@ def test_full_queue_is_unavailable():
     assert queue.depth == 2
 
 
+@pytest.mark.proves("difference: Batching: `max_enqueued_batches`")
 def test_many_shapes_do_not_fill_the_queue():
     queue = BatchQueue(options(10, max_enqueued_batches=2))
     scheduled(queue, *(task(1, str(number)) for number in range(20)))
@@ -178,6 +179,7 @@ def test_nothing_joins_a_batch_that_would_make_it_late():
     assert tasks_of(queue.take(0.005)) == [third]
 
 
+@pytest.mark.proves("difference: Batching: a deadline that a run could not meet any more")
 def test_task_that_cannot_be_in_time_makes_way_for_those_who_can():
     late = []
     queue = BatchQueue(options(8), late.append)
@@ -209,6 +211,7 @@ def test_under_pressure_batches_are_full_of_those_who_can_wait_for_them():
     assert late == [gone, lost]
 
 
+@pytest.mark.proves("difference: Batching without a timeout")
 def test_smaller_batch_is_taken_once_it_is_known_to_take_less_for_each_row():
     queue = BatchQueue(options(8))
     for rows, seconds in ((1, 0.010), (2, 0.012), (4, 0.018), (8, 0.080)):

@@ -16,6 +16,7 @@ def sent(request_input):
     return protos.SerializedInput.FromString(request_input.SerializeToString())
 
 
+@pytest.mark.proves("field Input.example_list", "field ExampleList.examples")
 def test_gives_each_example_as_it_came():
     examples = [example(x=1), example(), example(x=2, y=3)]
     array = serialized_examples(sent(protos.Input(example_list={"examples": examples})))
@@ -24,6 +25,11 @@ def test_gives_each_example_as_it_came():
     assert [protos.Example.FromString(one) for one in array] == examples
 
 
+@pytest.mark.proves(
+    "field Input.example_list_with_context",
+    "field ExampleListWithContext.examples",
+    "field ExampleListWithContext.context",
+)
 def test_adds_the_context_to_every_example_whose_own_features_win():
     request_input = protos.Input()
     request_input.example_list_with_context.context.CopyFrom(example(x=1, c=7))

@@ -58,6 +58,7 @@ def served(request: pytest.FixtureRequest, exported: Exported, parameters: Path)
         yield Served(client, rest_port)
 
 
+@pytest.mark.proves("flag enable_batching", "flag batching_parameters_file")
 def test_everybody_gets_the_answer_to_what_he_has_asked(served: Served) -> None:
     def ask(number: int) -> Any:
         if number % 3:
@@ -89,6 +90,7 @@ def test_request_without_rows_is_answered(served: Served) -> None:
     assert outputs(answer)["y"].shape == (0, 1)
 
 
+@pytest.mark.proves("flag enable_per_model_batching_parameters")
 def test_versions_with_parameters_of_their_own(exported: Exported, tmp_path: Path) -> None:
     for name, text in (("with", "max_batch_size { value: 2 }"), ("without", None)):
         shutil.copytree(exported(models.half_plus_two), tmp_path / name / "1")

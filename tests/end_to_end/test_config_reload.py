@@ -254,6 +254,14 @@ CASES = {
 }
 
 
+@pytest.mark.proves(
+    "rpc ModelService.HandleReloadConfigRequest",
+    "field ReloadConfigRequest.config",
+    "field ModelServerConfig.model_config_list",
+    "field ModelConfigList.config",
+    "field ModelConfig.name",
+    "field ModelConfig.base_path",
+)
 @pytest.mark.parametrize("name", CASES)
 def test_a_list_is_sent(shared: Bench, name: str) -> None:
     case = CASES[name]
@@ -276,6 +284,7 @@ def test_only_lists_can_be_sent(shared: Bench, config: str) -> None:
     )
 
 
+@pytest.mark.proves("field ModelConfig.model_platform")
 def test_a_changed_platform_is_refused(shared: Bench) -> None:
     other = shared.listing().replace(PLATFORM, 'model_platform: "other"')
     assert shared.reload(other) == (
@@ -307,6 +316,11 @@ def test_a_model_can_move_to_another_base_path(shared: Bench) -> None:
         assert load.failures == {}
 
 
+@pytest.mark.proves(
+    "field ModelSpec.version_label",
+    "field ModelConfig.version_labels",
+    "difference: A label given together with its version",
+)
 def test_a_label_moves_without_a_failed_request(shared: Bench) -> None:
     shared.copy("blue-green", 1)
     policy = f"{PLATFORM} model_version_policy {{ latest {{ num_versions: %d }} }}"
@@ -331,6 +345,7 @@ def test_a_label_moves_without_a_failed_request(shared: Bench) -> None:
     assert shared.ask("blue-green", "stable") == (2, 2.5)
 
 
+@pytest.mark.proves("difference: HandleReloadConfigRequest")
 def test_the_same_list_tries_again_what_has_failed(shared: Bench) -> None:
     folder = shared.broken("mended", 1)
     listing = shared.listing(shared.entry("mended"))
@@ -344,6 +359,7 @@ def test_the_same_list_tries_again_what_has_failed(shared: Bench) -> None:
     assert shared.status("mended") == {1: "AVAILABLE"}
 
 
+@pytest.mark.proves("difference: HandleReloadConfigRequest")
 def test_a_reload_keeps_to_its_deadline_and_leaves_no_trace_of_its_wait(shared: Bench) -> None:
     folder = shared.copy("slow", 1) / "1"
     (folder / "variables" / "variables.data-00000-of-00001").unlink()
@@ -369,6 +385,7 @@ def test_metrics_that_were_asked_for_come_with_their_increase(shared: Bench) -> 
 # Servers with flags of their own.
 
 
+@pytest.mark.proves("difference: HandleReloadConfigRequest", "flag file_system_poll_wait_seconds")
 def test_nothing_hangs_without_any_polling(tmp_path: Path, exported: Exported) -> None:
     with serving(tmp_path, exported(models.half_plus_two), "--file_system_poll_wait_seconds=-1") as bench:
         bench.copy("added", 1)
@@ -383,6 +400,7 @@ def test_nothing_hangs_without_any_polling(tmp_path: Path, exported: Exported) -
         assert bench.ask("steady") == (1, 2.5)
 
 
+@pytest.mark.proves("flag model_config_file_poll_wait_seconds")
 def test_a_config_file_is_followed(tmp_path: Path, exported: Exported) -> None:
     with serving(tmp_path, exported(models.half_plus_two), "--model_config_file_poll_wait_seconds=1") as bench:
         file = tmp_path / "models.config"
@@ -407,6 +425,11 @@ def test_a_config_file_is_followed(tmp_path: Path, exported: Exported) -> None:
         bench.until("added", {1: "AVAILABLE"})
 
 
+@pytest.mark.proves(
+    "difference: A load failed, then the files are mended under the same number",
+    "difference: A label on a version that does not come",
+    "flag incomplete_version_timeout_seconds",
+)
 def test_labels_and_bad_models_at_start_and_what_mends_them(tmp_path: Path, exported: Exported) -> None:
     def more(bench: Bench) -> str:
         bench.copy("labelled", 1)
@@ -438,6 +461,7 @@ def test_labels_and_bad_models_at_start_and_what_mends_them(tmp_path: Path, expo
         assert bench.ask("bad") == (1, 2.5)
 
 
+@pytest.mark.proves("difference: A version is replaced in place under the same number")
 def test_a_version_that_waits_for_its_next_try_does_not_wait_once_it_is_mended(
     tmp_path: Path, exported: Exported
 ) -> None:
@@ -456,6 +480,12 @@ def test_a_version_that_waits_for_its_next_try_does_not_wait_once_it_is_mended(
         assert bench.ask("mended") == (1, 2.5)
 
 
+@pytest.mark.proves(
+    "difference: A version is replaced in place under the same number",
+    "difference: Giving memory up before a new version takes it",
+    "flag reload_replaced_versions",
+    "flag aspired_version_policy",
+)
 def test_replaced_versions_are_loaded_anew_when_asked_for(tmp_path: Path, exported: Exported) -> None:
     flags = ("--reload_replaced_versions", "--aspired_version_policy=resource_preserving")
     with serving(tmp_path, exported(models.half_plus_two), *flags) as bench:
@@ -475,6 +505,7 @@ def test_replaced_versions_are_loaded_anew_when_asked_for(tmp_path: Path, export
         )
 
 
+@pytest.mark.proves("difference: END entries in GetModelStatus")
 def test_the_last_ten_versions_that_ended_are_remembered(tmp_path: Path, exported: Exported) -> None:
     with serving(tmp_path, exported(models.half_plus_two), "--file_system_poll_wait_seconds=0") as bench:
         bench.copy("many", *range(1, 14))

@@ -59,6 +59,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> It
         yield made
 
 
+@pytest.mark.proves("flag log_format")
 def test_log_lines_are_json_objects(observed: Observed) -> None:
     line = observed.server.wait_for("Running gRPC ModelServer at UNIX socket")
     assert json.loads(line)["message"].startswith("Running gRPC ModelServer at UNIX socket ")
@@ -66,6 +67,13 @@ def test_log_lines_are_json_objects(observed: Observed) -> None:
     assert observed.server.wait_for("Successfully loaded servable version {name: m version: 1}")
 
 
+@pytest.mark.proves(
+    "metric :tensorflow:serving:request_count",
+    "metric :tensorflow:serving:request_latency",
+    "metric :tensorflow:serving:runtime_latency",
+    "metric :tensorflow:cc:saved_model:load_attempt_count",
+    "metric :tensorflow:cc:saved_model:load_latency",
+)
 def test_requests_are_counted_and_timed(observed: Observed) -> None:
     counted = ':tensorflow:serving:request_count{model_name="m",status="OK"}'
     missed = ':tensorflow:serving:request_count{model_name="nope",status="NOT_FOUND"}'
@@ -82,8 +90,14 @@ def test_requests_are_counted_and_timed(observed: Observed) -> None:
     path = f"{observed.folder}/m/1"
     load = f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{path}",status="success"}}'
     assert observed.metric(load) == 1
+    assert observed.metric(f':tensorflow:cc:saved_model:load_latency{{model_path="{path}"}}') > 0
 
 
+@pytest.mark.proves(
+    "rpc PredictionService.MultiInference",
+    "metric :tensorflow:serving:request_example_counts",
+    "metric :tensorflow:serving:request_example_count_total",
+)
 def test_only_multi_inference_counts_examples(observed: Observed) -> None:
     sample = ':tensorflow:serving:request_example_count_total{model="m"}'
     before = observed.metric(sample)
@@ -105,8 +119,10 @@ def test_only_multi_inference_counts_examples(observed: Observed) -> None:
     assert [r.value for r in regress.regression_result.regressions] == [3.0, 4.0]
     assert len(classify.classification_result.classifications) == 2
     assert observed.metric(sample) == before + 2
+    assert observed.metric(':tensorflow:serving:request_example_counts_bucket{model="m",le="4"}') == 1
 
 
+@pytest.mark.proves("difference: Prometheus page")
 def test_the_page_has_every_family_and_process_metrics(observed: Observed) -> None:
     status, page = observed.get("/monitoring/prometheus/metrics")
     assert status == 200
@@ -133,6 +149,14 @@ def test_pages(observed: Observed) -> None:
     assert observed.get("/nowhere")[0] == 404
 
 
+@pytest.mark.proves(
+    "rpc PredictionService.GetModelMetadata",
+    "field GetModelMetadataRequest.model_spec",
+    "field GetModelMetadataRequest.metadata_field",
+    "field GetModelMetadataResponse.model_spec",
+    "field GetModelMetadataResponse.metadata",
+    "field SignatureDefMap.signature_def",
+)
 def test_metadata_holds_every_signature_verbatim(observed: Observed, exported: Exported) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -152,6 +176,7 @@ def test_metadata_holds_every_signature_verbatim(observed: Observed, exported: E
         assert signatures.signature_def[name] == signature
 
 
+@pytest.mark.proves("rpc grpc.health.v1.Health.Check", "difference: Health")
 @pytest.mark.parametrize(
     ("service", "status"),
     [("", 1), ("m", 1), ("tensorflow.serving.PredictionService", 1), ("PredictionService", 1), ("ModelService", 1)],
@@ -181,11 +206,13 @@ def test_reflection_lists_the_services(observed: Observed) -> None:
     }
 
 
+@pytest.mark.proves("rpc ModelService.GetModelStatus")
 def test_status_by_version(observed: Observed) -> None:
     (status,) = observed.client.model.GetModelStatus(status_request("m", 1), timeout=30).model_version_status
     assert (status.version, status.state, status.status.error_message) == (1, 30, "")
 
 
+@pytest.mark.proves("difference: REST before the models have loaded", "difference: `Exporting HTTP/REST API at`")
 def test_pages_answer_while_models_load(tmp_path: Path, exported: Exported) -> None:
     shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")
     port = free_port()
@@ -203,12 +230,15 @@ def test_pages_answer_while_models_load(tmp_path: Path, exported: Exported) -> N
         status, page = get("/readyz")
         if "Running gRPC ModelServer" not in "\n".join(server.lines):
             assert (status, page["ready"]) == (503, False)
-        server.wait_for("Running gRPC ModelServer")
+        server.wait_for("Exporting HTTP/REST API at")
+        last = [line for line in server.lines if "Running gRPC ModelServer" in line or "Exporting HTTP" in line][-1]
+        assert "Exporting HTTP/REST API at" in last, "what scripts wait for is said when everything is open"
         assert get("/readyz")[0] == 200
         server.terminate()
         assert server.wait() == 0
 
 
+@pytest.mark.proves("difference: A version is replaced in place under the same number")
 def test_new_files_that_cannot_be_loaded_are_seen_while_the_old_ones_serve(tmp_path: Path, exported: Exported) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,20 +22,27 @@ pytestmark = [
 
 if MODELS:
     import tensorflow as tf
+    from tensorflow_serving.apis import get_model_metadata_pb2
 
     from tests.end_to_end.client_requests import examples_request, outputs, predict_request, status_request
-    from tests.end_to_end.server_process import Client, ServerProcess
+    from tests.end_to_end.server_process import Client, ServerProcess, free_port
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def rest_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, rest_port: int) -> Iterator[Client]:
     config = tmp_path_factory.mktemp("config") / "models.config"
     entries = "\n".join(
         f'config {{ name: "{name}", base_path: "{Path(MODELS) / name}", model_platform: "tensorflow" }}'
         for name in NAMES
     )
     config.write_text(f"model_config_list {{\n{entries}\n}}\n")
-    with ServerProcess(f"--model_config_file={config}") as server, Client(server) as made:
+    flags = (f"--model_config_file={config}", f"--rest_api_port={rest_port}")
+    with ServerProcess(*flags) as server, Client(server) as made:
         yield made
 
 
@@ -130,3 +139,42 @@ def test_selfie_masks(client: Client) -> None:
     mask = outputs(response)["mask"]
     assert mask.shape == (1, 256, 256, 1)
     assert ((mask >= 0) & (mask <= 1)).all()
+
+
+@pytest.mark.client(
+    "Kubeflow's Tornado proxy, before a trained model",
+    request="GetModelMetadata of `deepcut`, then Predict with the types that it tells",
+    answer="types and shapes from the metadata make a request that is answered",
+)
+def test_metadata_are_enough_to_ask(client: Client) -> None:
+    metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    metadata.model_spec.name = "deepcut"
+    packed = client.prediction.GetModelMetadata(metadata, timeout=20).metadata["signature_def"]
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert packed.Unpack(signatures)
+    signature = signatures.signature_def["serving_default"]
+    columns = {
+        alias: np.ones([3, *(dim.size for dim in info.tensor_shape.dim[1:])], tf.as_dtype(info.dtype).as_numpy_dtype)
+        for alias, info in signature.inputs.items()
+    }
+    assert {array.shape for array in columns.values()} == {(3, 21)}
+    answer = outputs(client.prediction.Predict(predict_request("deepcut", columns), timeout=60))
+    assert set(answer) == set(signature.outputs)
+    assert len(set(answer["word_start"].tolist())) == 1, "three rows alike are answered alike"
+
+
+@pytest.mark.client(
+    "TensorFlow Serving's `resnet_client.py`, before a trained model",
+    request='POST `{"instances": [[[[r, g, b], …]]]}` to `selfie`, a photo of 256×256',
+    answer="the mask that gRPC gives for the same picture",
+)
+def test_a_photo_over_rest_is_masked_as_over_grpc(client: Client, rest_port: int) -> None:
+    picture = np.random.default_rng(1).random((1, 256, 256, 3)).round(4)
+    url = f"http://127.0.0.1:{rest_port}/v1/models/selfie:predict"
+    body = json.dumps({"instances": picture.tolist()}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:
+        (mask,) = json.loads(answer.read())["predictions"]
+    request = predict_request("selfie", {"image": picture.astype(np.float32)})
+    np.testing.assert_allclose(
+        mask, outputs(client.prediction.Predict(request, timeout=60))["mask"][0], rtol=1e-4, atol=1e-6
+    )

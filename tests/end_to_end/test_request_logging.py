@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tensorflow_serving.apis import model_management_pb2, prediction_log_pb2
 from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import example, examples_request, predict_request
-from tests.end_to_end.server_process import ROOT, START_SECONDS, Client, ServerProcess
+from tests.end_to_end.server_process import ROOT, START_SECONDS, Client, ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -41,8 +42,8 @@ def folder(tmp_path: Path, exported: Exported) -> Path:
     return tmp_path
 
 
-def serve(folder: Path, transport: str) -> ServerProcess:
-    return ServerProcess(f"--model_config_file={folder}/models.config", f"--grpc_transport={transport}")
+def serve(folder: Path, transport: str, *flags: str) -> ServerProcess:
+    return ServerProcess(f"--model_config_file={folder}/models.config", f"--grpc_transport={transport}", *flags)
 
 
 def ask(client: Client) -> None:
@@ -68,6 +69,14 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.proves(
+    "field ModelConfig.logging_config",
+    "field LoggingConfig.log_collector_config",
+    "field LoggingConfig.sampling_config",
+    "field LogCollectorConfig.filename_prefix",
+    "field PredictionLog.predict_log",
+    "difference: `logging_config`",
+)
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
 def test_what_was_answered_is_in_the_log_and_can_be_sent_again(folder: Path, transport: str) -> None:
     with serve(folder, transport) as server, Client(server) as client:
@@ -98,6 +107,49 @@ def test_what_was_answered_is_in_the_log_and_can_be_sent_again(folder: Path, tra
     made = command("warmup", *finished(folder, 1), folder / "m")
     assert made.returncode == 0, made.stderr
     assert len(logs(folder / "m" / "1" / "assets.extra" / "tf_serving_warmup_requests")) == 3
+
+
+REST = {
+    "predict": b'{"instances": [%d, %d]}',
+    "regress": b'{"signature_name": "regress_x_to_y", "examples": [{"x": %d.0}, {"x": %d.0}]}',
+    "classify": b'{"signature_name": "classify_x_to_y", "examples": [{"x": %d.0}, {"x": %d.0}]}',
+}
+
+
+@pytest.mark.proves("difference: `logging_config`")
+def test_what_rest_was_asked_is_in_the_log_like_a_call(folder: Path) -> None:
+    port = free_port()
+    (folder / "m" / "2").symlink_to(folder / "m" / "1")
+    with serve(folder, "http2", f"--rest_api_port={port}") as server:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+        for number in range(50):  # enough for them to be answered at once, were they not logged
+            for verb, body in REST.items():
+                client.request("POST", f"/v1/models/m:{verb}", body % (number, number))
+                answer = client.getresponse()
+                assert (answer.status, bool(answer.read())) == (200, True)
+        client.request("POST", "/v1/models/m/versions/2:predict", b'{"inputs": {"x": [3.0]}}')
+        assert client.getresponse().read() == b'{\n    "outputs": [\n        3.5\n    ]\n}'
+        client.close()
+        server.terminate()
+        assert server.wait() == 0
+    written = logs(*finished(folder, 1))
+    kinds = ["predict_log", "regress_log", "classify_log"]
+    assert [log.WhichOneof("log_type") for log in written] == [*kinds * 50, "predict_log"]
+    predicted, regressed, classified = (getattr(log, log.WhichOneof("log_type")) for log in written[3:6])
+    assert tf.make_ndarray(predicted.request.inputs["x"]).tolist() == [1.0, 1.0]
+    assert tf.make_ndarray(predicted.response.outputs["y"]).tolist() == [2.5, 2.5]
+    assert [found.value for found in regressed.response.result.regressions] == [2.5, 2.5]
+    assert len(classified.response.result.classifications) == 2
+    assert written[0].log_metadata.model_spec.version.value == 2
+    assert not written[0].predict_log.request.model_spec.HasField("version")
+    assert written[-1].predict_log.request.model_spec.version.value == 2
+
+    (folder / "models.config").write_text(config_of(folder, is_logged=False))
+    with serve(folder, "grpcio") as server:
+        replayed = command("replay", *finished(folder, 1), "--target", server.address, "--concurrency", 4)
+        assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+        rows = [line.split()[:4] for line in replayed.stdout.splitlines()]
+        assert rows[1:4] == [["m", "Classify", "50", "50"], ["m", "Predict", "51", "51"], ["m", "Regress", "50", "50"]]
 
 
 def test_a_killed_server_leaves_whole_records_which_the_next_one_finishes(folder: Path) -> None:

@@ -69,6 +69,7 @@ def test_a_new_version_takes_over_and_leaves_again(
     assert load.versions == [1, 2, 1]
 
 
+@pytest.mark.proves("difference: A base path vanishes, empties, or cannot be listed")
 def test_a_base_path_that_goes_away_or_empties_changes_nothing(
     server: ServerProcess, load: Load, base_path: Path, exported: Exported
 ) -> None:

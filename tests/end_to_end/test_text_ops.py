@@ -37,6 +37,7 @@ tf.saved_model.save(module, sys.argv[1], signatures=module.serve)
 """
 
 
+@pytest.mark.proves("difference: TensorFlow Text and decision-forest ops")
 def test_a_tokenizer_in_the_graph(tmp_path: Path) -> None:
     # In a process of its own, so that nothing but the server can have brought the ops in.
     subprocess.run(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import shutil
 import subprocess
+import urllib.request
 
 import grpc
 import pytest
@@ -11,7 +14,8 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from pyserving import protos
-from tests import models
+from tests.certificates import Authority, client_context
+from tests.end_to_end.python_model import python_model
 from tests.end_to_end.server_process import ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
@@ -43,12 +47,18 @@ def curl(authority, url, *more):
 
 
 @pytest.fixture(scope="module")
-def model(exported, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    shutil.copytree(exported(models.half_plus_two), folder / "m" / "1")
-    return ("--model_name=m", f"--model_base_path={folder / 'm'}")
+def model(tmp_path_factory):
+    return python_model(tmp_path_factory.mktemp("tls"))
 
 
+@pytest.mark.proves(
+    "field SSLConfig.server_key",
+    "field SSLConfig.server_cert",
+    "field SSLConfig.custom_ca",
+    "field SSLConfig.client_verify",
+    "difference: TLS",
+    "flag ssl_config_file",
+)
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
 def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority, tmp_path, transport):
     before, after, client = (authority.issue(f"{name}-{transport}") for name in ("before", "after", "client"))
@@ -73,6 +83,88 @@ def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority,
         assert server.wait() == 0
 
 
+def https(authority, certificate, url, body=None):
+    """The body of the answer, by the standard library's client."""
+    context = client_context(authority, certificate, protocols=("http/1.1",))
+    with urllib.request.urlopen(url, body, timeout=30, context=context) as answer:
+        return answer.read().decode()
+
+
+@pytest.mark.proves("difference: TLS")
+@pytest.mark.parametrize("is_mutual", [False, True])
+def test_rest_is_served_over_tls(model, authority, tmp_path, is_mutual):
+    client = authority.issue(f"rest-client-{is_mutual}") if is_mutual else None
+    keys = ("--cert", client.path, "--key", client.key_path) if is_mutual else ()
+    server_certificate = authority.issue(f"rest-{is_mutual}")
+    flag = ssl_config(tmp_path / "ssl.config", server_certificate, authority if is_mutual else None)
+    port = free_port()
+    with ServerProcess(*model, flag, f"--rest_api_port={port}"):
+        base = f"https://localhost:{port}"
+        for ask in (
+            lambda path, body=None: https(authority, client, base + path, body and body.encode()),
+            lambda path, body=None: curl(authority, base + path, *keys, *(("-d", body) if body else ())).stdout,
+        ):
+            answer = json.loads(ask("/v1/models/m:predict", '{"instances": [1.0, 2.0, 5.0]}'))
+            assert answer == {"predictions": [2.5, 3.0, 4.5]}
+            assert json.loads(ask("/v1/models/m"))["model_version_status"][0]["state"] == "AVAILABLE"
+            assert "inputs" in ask("/v1/models/m/metadata")
+            assert "request_count" in ask("/monitoring/prometheus/metrics")
+            assert ask("/healthz") == "ok\n"
+        with pytest.raises((OSError, http.client.HTTPException)):  # in the clear there is nothing to be had
+            urllib.request.urlopen(f"http://localhost:{port}/healthz", timeout=30)
+        if is_mutual:
+            with pytest.raises((OSError, http.client.HTTPException)):
+                https(authority, None, base + "/healthz")
+            strangers = Authority(tmp_path, "strangers").issue("stranger")
+            assert curl(authority, base + "/healthz", "--cert", strangers.path, "--key", strangers.key_path).returncode
+
+
+def written(path, content):
+    path.write_bytes(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (
+            {"server_cert": "/no/such.crt"},
+            "NOT_FOUND: /no/such.crt; No such file or directory",
+        ),
+        (
+            {"server_key": "/"},
+            "FAILED_PRECONDITION: /; Is a directory",
+        ),
+        (
+            {"server_cert": b"not a certificate"},
+            "INVALID_ARGUMENT: Failed to BuildAndStart gRPC server: {server_cert}: not certificates in PEM form",
+        ),
+        (
+            {"server_key": b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"},
+            "INVALID_ARGUMENT: Failed to BuildAndStart gRPC server: {server_key}: not a private key in PEM form",
+        ),
+        (
+            {"custom_ca": b"", "client_verify": True},
+            "INVALID_ARGUMENT: {custom_ca}; Invalid argument",
+        ),
+    ],
+)
+def test_files_that_secure_nothing_end_the_start_before_a_port_opens(model, authority, tmp_path, fields, reason):
+    good = authority.issue("good")
+    values = {"server_key": str(good.key_path), "server_cert": str(good.path)}
+    for name, value in fields.items():
+        values[name] = written(tmp_path / name, value) if isinstance(value, bytes) else value
+    (tmp_path / "ssl.config").write_text(text_format.MessageToString(protos.SSLConfig(**values)))
+    flags = (f"--ssl_config_file={tmp_path}/ssl.config", f"--rest_api_port={free_port()}")
+    with ServerProcess(*model, *flags, wait_for=None) as server:
+        assert server.wait() == 255
+        assert server.wait_for("Failed to start server").startswith(
+            f"Failed to start server. Error: {reason.format(**values)}"
+        )
+        assert not [line for line in server.lines if "pages at port" in line]
+
+
+@pytest.mark.proves("difference: TLS", "flag rest_api_ssl")
 def test_the_http_port_can_be_left_plain(model, authority, tmp_path):
     flag = ssl_config(tmp_path / "ssl.config", authority.issue("plain"))
     port = free_port()

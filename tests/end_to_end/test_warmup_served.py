@@ -66,6 +66,11 @@ def count(server: ServerProcess) -> float:
     return float(outputs(answer)["output"])
 
 
+@pytest.mark.proves(
+    "field ModelWarmupOptions.num_request_iterations",
+    "flag enable_model_warmup",
+    "flag num_request_iterations_for_warmup",
+)
 @pytest.mark.parametrize(
     ("flags", "counted"),
     [((), 2), (("--num_request_iterations_for_warmup=3",), 6), (("--noenable_model_warmup",), 0)],
@@ -79,6 +84,12 @@ def test_each_record_is_run_as_often_as_the_flags_say(
         assert count(server) == counted
 
 
+@pytest.mark.proves(
+    "metric :tensorflow:serving:model_warmup_latency",
+    "metric :tensorflow:serving:model_warmup_records_read",
+    "metric :tensorflow:serving:runtime_latency",
+    "metric :tensorflow:core:direct_session_runs",
+)
 def test_every_kind_of_record_is_replayed_and_counted(tmp_path: Path, exported: Exported) -> None:
     version = copy_version(exported, models.half_plus_two, tmp_path / "m")
     write_requests(version, predict_log(x=[1.0]), classify_log("c"), regress_log(""), multi_inference_log("mi"))
@@ -103,6 +114,7 @@ def test_every_kind_of_record_is_replayed_and_counted(tmp_path: Path, exported: 
     }
 
 
+@pytest.mark.proves("flag max_num_load_retries", "flag load_retry_interval_micros")
 def test_a_version_that_fails_its_warm_up_is_tried_again_and_once_more_when_it_is_mended(
     tmp_path: Path, exported: Exported
 ) -> None:

@@ -55,6 +55,7 @@ def test_nothing_is_imported_when_nothing_is_missing(packages):
     assert imported() == set()
 
 
+@pytest.mark.proves("difference: TensorFlow Text and decision-forest ops")
 @pytest.mark.parametrize(("op", "package"), [("Tokenize", "fake_text"), ("Forest", "fake_forests")])
 def test_only_the_package_that_helps_is_imported(packages, op, package):
     import_missing_ops(graph("Add", op), packages, is_registered)

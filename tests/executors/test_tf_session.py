@@ -56,6 +56,13 @@ def test_every_way_gives_the_answer(exported, model):
         assert y.tolist() == [2.5, 3.0, 4.5]
 
 
+@pytest.mark.proves("difference: XLA")
+def test_a_graph_that_asks_for_xla_is_compiled_without_a_flag(exported):
+    saved = (exported(models.compiled_by_xla) / "saved_model.pb").read_bytes()
+    assert b"_XlaMustCompile" in saved
+    assert run(open_model(exported, models.compiled_by_xla), "serving_default", floats(2, 3))[0].tolist() == [5, 10]
+
+
 @pytest.mark.parametrize("shape", [(2,), (), (1, 2), (0,)])
 @pytest.mark.parametrize("model", [models.half_plus_two, models.half_plus_two_tf2])
 def test_shape_of_the_signature_is_not_checked(exported, model, shape):

@@ -76,6 +76,9 @@ def rows(*shape: int) -> np.ndarray:
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
+@pytest.mark.proves(
+    "difference: TensorFlow Lite: outputs whose names differ behind the colon only, in a model without SignatureDefs"
+)
 def test_makes_up_a_signature_of_all_tensors_and_loses_none(opened):
     (name, signature), *others = opened(tflite_models.half_plus_two_lite).signature_defs.items()
     assert (name, others, signature.method_name) == ("serving_default", [], "tensorflow/serving/predict")
@@ -123,6 +126,7 @@ def _with_name_of_length(model: bytes, name: bytes, length: int) -> bytes:
     return model.replace(old + name, new + name)
 
 
+@pytest.mark.proves("difference: TensorFlow Lite: several inputs that change their number of rows together")
 def test_all_inputs_are_resized_before_they_have_to_fit(opened):
     executor = opened(tflite_models.pair_lite)
     for length in (2, 4, 3):
@@ -227,10 +231,16 @@ def test_tensors_that_are_not_there_cannot_be_planned(opened):
         executor.plan((X,), ("z:0",))
 
 
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another type")
 def test_types_are_told_to_whoever_checks_them(opened):
     plan = opened(tflite_models.half_plus_two_lite).plan((X,), (Y,))
     assert plan.feed_types == (DataType.DT_FLOAT,)
     assert [way.name for way in plan.ways] == ["caller"]
+
+
+@pytest.mark.proves("difference: Batching: TensorFlow Lite models")
+def test_requests_are_not_merged_for_interpreters_that_run_side_by_side(opened):
+    assert not opened(tflite_models.half_plus_two_lite).may_be_batched
 
 
 def test_many_threads_share_few_interpreters(opened):

@@ -63,6 +63,7 @@ async def test_it_knows_the_names_of_the_stock_server(health):
     assert {"", "PredictionService", "ModelService"} <= set(SERVICE_NAMES)
 
 
+@pytest.mark.proves("difference: Health")
 async def test_a_model_serves_while_a_version_is_available(health):
     with pytest.raises(NotFound):
         await check(health, "m")
@@ -95,6 +96,7 @@ async def test_it_refuses_bytes_that_are_no_request(health):
         await health.methods[CHECK](b"\xff", CallContext())
 
 
+@pytest.mark.proves("rpc grpc.health.v1.Health.Watch")
 async def test_a_watch_tells_changes_only(health):
     watching = watch(health, "m")
     assert status(await anext(watching)) == SERVICE_UNKNOWN
@@ -144,6 +146,7 @@ async def test_a_watcher_that_goes_leaves_nothing_behind(health):
     assert health.watchers == 0
 
 
+@pytest.mark.proves("rpc grpc.health.v1.Health.Check", "rpc grpc.health.v1.Health.Watch", "difference: Health")
 async def test_it_serves_a_real_client_through_a_drain(health):
     health.ready()
     async with (
@@ -165,6 +168,7 @@ async def test_it_serves_a_real_client_through_a_drain(health):
         assert await watching.code() is grpc.StatusCode.OK
 
 
+@pytest.mark.proves("rpc grpc.health.v1.Health.List")
 async def test_list_gives_every_name_at_once(health):
     health.on_state(state("m", 1, "AVAILABLE"))
     body = await health.methods["/grpc.health.v1.Health/List"](b"", CallContext())

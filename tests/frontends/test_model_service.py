@@ -33,6 +33,16 @@ async def status(core: FakeCore, metrics: Metrics) -> protos.GetModelStatusRespo
     return protos.GetModelStatusResponse.FromString(body)
 
 
+@pytest.mark.proves(
+    "rpc ModelService.GetModelStatus",
+    "field GetModelStatusRequest.model_spec",
+    "field GetModelStatusResponse.model_version_status",
+    "field ModelVersionStatus.version",
+    "field ModelVersionStatus.state",
+    "field ModelVersionStatus.status",
+    "field StatusProto.error_code",
+    "field StatusProto.error_message",
+)
 async def test_status_shows_states_and_errors(core: FakeCore, metrics: Metrics) -> None:
     core.states = [
         ServableState(ServableId("m", 2), ManagerState.LOADING, NotFound("no graph" + "!" * 2000)),
@@ -58,6 +68,13 @@ def reload_request(*metric_names: str) -> protos.ReloadConfigRequest:
     return request
 
 
+@pytest.mark.proves(
+    "field ReloadConfigRequest.metric_names",
+    "field ReloadConfigResponse.status",
+    "field ReloadConfigResponse.metric",
+    "field Metric.name",
+    "field Metric.int64_value_increase",
+)
 async def test_a_reload_answers_ok_and_what_the_metrics_grew_by(core: FakeCore, metrics: Metrics) -> None:
     counted = "/tensorflow/core/direct_session_runs"
     metrics.direct_session_runs.labels().increment(5)
@@ -83,6 +100,7 @@ async def test_a_reload_that_fails_says_so(core: FakeCore, metrics: Metrics) -> 
         await ModelService(core, metrics).methods()[RELOAD](reload_request().SerializeToString(), CallContext())
 
 
+@pytest.mark.proves("field ModelServerConfig.custom_model_config")
 @pytest.mark.parametrize("kind", [None, "custom_model_config"])
 async def test_only_a_list_of_models_can_be_reloaded(core: FakeCore, metrics: Metrics, kind: str | None) -> None:
     request = protos.ReloadConfigRequest()

@@ -57,6 +57,13 @@ async def predict(service: PredictionService, body: bytes, call: CallContext | N
     return protos.PredictResponse.FromString(await service.methods()[PREDICT](body, call or CallContext()))
 
 
+@pytest.mark.proves(
+    "rpc PredictionService.Predict",
+    "field PredictRequest.model_spec",
+    "field PredictRequest.inputs",
+    "field PredictResponse.outputs",
+    "field PredictResponse.model_spec",
+)
 async def test_predict_answers_in_typed_fields_and_says_which_version(core: FakeCore, metrics: Metrics) -> None:
     response = await predict(PredictionService(core, metrics), request(1.0, 2.5))
     assert list(response.outputs["y"].float_val) == [2.0, 5.0]
@@ -77,12 +84,45 @@ async def test_predict_answers_in_content_when_told_to(core: FakeCore, metrics: 
     assert not response.outputs["y"].float_val
 
 
+@pytest.mark.proves("field PredictRequest.output_filter")
 async def test_an_output_filter_and_the_deadline_reach_the_core(core: FakeCore, metrics: Metrics) -> None:
     response = await predict(
         PredictionService(core, metrics), request(1.0, output_filter=("y",)), CallContext(deadline=12.5)
     )
     assert list(response.outputs) == ["y"]
     assert core.deadlines == [12.5]
+
+
+@pytest.mark.proves(
+    "field PredictRequest.predict_streamed_options",
+    "field PredictRequest.client_id",
+    "field PredictRequest.request_options",
+    "field PredictRequest.RequestOptions.client_id",
+    "field PredictRequest.RequestOptions.deterministic_mode",
+    "field PredictRequest.RequestOptions.return_additional_arrays_from_prefill",
+    "field PredictRequest.RequestOptions.return_stoptokens",
+    "field PredictRequest.RequestOptions.return_all_stoptokens",
+    "field PredictRequest.RequestOptions.max_cache_length",
+    "field PredictRequest.RequestOptions.handshake",
+    "field PredictRequest.RequestOptions.Handshake.estimated_payload_bytes",
+    "field PredictStreamedOptions.request_state",
+    "field PredictStreamedOptions.split_dimensions",
+    "field PredictStreamedOptions.return_single_response",
+)
+async def test_what_only_streams_and_generators_of_text_read_is_passed_over(core: FakeCore, metrics: Metrics) -> None:
+    service = PredictionService(core, metrics)
+    plain = await predict(service, request(1.0, 2.5))
+    more = protos.PredictRequest.FromString(request(1.0, 2.5))
+    more.client_id = b"somebody"
+    more.predict_streamed_options.request_state = 3  # CANCEL
+    more.predict_streamed_options.split_dimensions["x"] = 1
+    more.predict_streamed_options.return_single_response = True
+    options = more.request_options
+    options.client_id, options.deterministic_mode, options.max_cache_length = b"somebody", 1, 7
+    options.return_additional_arrays_from_prefill = options.return_all_stoptokens = True
+    options.return_stoptokens.append(5)
+    options.handshake.estimated_payload_bytes = 1 << 40
+    assert await predict(service, more.SerializeToString()) == plain
 
 
 @pytest.mark.parametrize("body", [b"\xff", request(1.0)[:-3], b"\x0a\x03\x0a\x01\xff"])

@@ -118,6 +118,10 @@ async def test_it_refuses_bytes_that_are_no_request(version):
         await anext(method(rubbish(), CallContext()))
 
 
+@pytest.mark.proves(
+    "rpc grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo",
+    "rpc grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
+)
 async def test_a_client_can_rebuild_every_service_from_it(version):
     """As grpcurl does: list, ask for each service's file, fetch whatever is still missing, and describe."""
     request_class = protos.message_class(f"{version}.ServerReflectionRequest")

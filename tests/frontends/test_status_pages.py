@@ -49,6 +49,7 @@ def get(core):
     return get
 
 
+@pytest.mark.proves("difference: `/healthz`, `/readyz`, `/readyz/MODEL`, `/openapi.json`")
 def test_healthz_answers_whatever_the_models_do(core, get):
     core.unready = "starting"
     for method in ("GET", "HEAD"):
@@ -65,6 +66,7 @@ def test_readyz_is_200_when_every_model_has_an_available_version(core, get):
     assert json.loads(response.body) == {"ready": True, "models": {"m": "AVAILABLE", "n": "AVAILABLE"}}
 
 
+@pytest.mark.proves("difference: `/healthz`, `/readyz`, `/readyz/MODEL`, `/openapi.json`")
 def test_readyz_says_what_is_missing(core, get):
     core.configured = ["m", "n", "o"]
     core.set("m", 1, "AVAILABLE")
@@ -87,6 +89,7 @@ def test_readyz_is_503_while_the_server_as_a_whole_is_not_ready(core, get):
         assert json.loads(response.body)["reason"] == "shutting down"
 
 
+@pytest.mark.proves("difference: `/healthz`, `/readyz`, `/readyz/MODEL`, `/openapi.json`")
 def test_readyz_of_one_model_looks_at_it_alone(core, get):
     core.configured = ["a/b", "n"]
     core.set("a/b", 1, "AVAILABLE")

@@ -51,6 +51,17 @@ def request(num_examples: int = 2, name: str = "m", signature: str = "") -> prot
     return message
 
 
+@pytest.mark.proves(
+    "rpc PredictionService.Classify",
+    "field ClassificationRequest.model_spec",
+    "field ClassificationRequest.input",
+    "field ClassificationResponse.result",
+    "field ClassificationResponse.model_spec",
+    "field ClassificationResult.classifications",
+    "field Classifications.classes",
+    "field Class.label",
+    "field Class.score",
+)
 async def test_classify_gives_labels_and_scores_in_tensor_order() -> None:
     answer = await classify(core(), request(2))
     found = [[(c.label, c.score) for c in row.classes] for row in answer.response.result.classifications]
@@ -115,6 +126,15 @@ async def test_classify_refuses_wrong_outputs(changed: dict[str, np.ndarray], se
     assert raised.value.message == sentence
 
 
+@pytest.mark.proves(
+    "rpc PredictionService.Regress",
+    "field RegressionRequest.model_spec",
+    "field RegressionRequest.input",
+    "field RegressionResponse.result",
+    "field RegressionResponse.model_spec",
+    "field RegressionResult.regressions",
+    "field Regression.value",
+)
 async def test_regress_gives_one_value_each() -> None:
     answer = await regress(core(), request(3, signature="regress"))
     assert [r.value for r in answer.response.result.regressions] == [0.0, 1.0, 2.0]
@@ -192,6 +212,16 @@ def multi(*tasks: tuple[str, str, str], num_examples: int = 2) -> protos.Seriali
     return message
 
 
+@pytest.mark.proves(
+    "field MultiInferenceRequest.tasks",
+    "field MultiInferenceRequest.input",
+    "field MultiInferenceResponse.results",
+    "field InferenceTask.model_spec",
+    "field InferenceTask.method_name",
+    "field InferenceResult.model_spec",
+    "field InferenceResult.classification_result",
+    "field InferenceResult.regression_result",
+)
 async def test_multi_inference_runs_once_and_answers_in_task_order() -> None:
     fake = core()
     seen: list[int] = []

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyserving.errors import Code, DataLoss, NotFound
+from pyserving.errors import Cancelled, Code, DataLoss, NotFound
 from pyserving.lifecycle.attempt import Attempt
 from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
@@ -249,6 +249,7 @@ async def test_models_do_not_touch_each_other(manager, workers, loaders, clock, 
     held.close()
 
 
+@pytest.mark.proves("difference: Giving memory up before a new version takes it")
 async def test_resource_preserving_unloads_before_it_loads(workers, loaders, states):
     manager = AspiredVersionsManager(loaders, workers, workers, states, policy=resource_preserving)
     manager.set_aspired_versions("m", [version(1)])
@@ -499,6 +500,7 @@ async def test_a_kept_error_holds_no_frames_of_the_load(manager, workers, loader
     assert (health.__traceback__, health.__cause__, health.__context__) == (None, None, None)
 
 
+@pytest.mark.proves("difference: A failure's sentence of several thousand characters")
 async def test_a_sentence_that_is_too_long_is_cut_and_whole_in_the_log(manager, workers, loaders, states, caplog):
     loaders.fail(1, error=DataLoss("x" * 5000))
     manager.set_aspired_versions("m", [version(1)])
@@ -538,6 +540,7 @@ async def reloading(workers, loaders, states, clock) -> AsyncIterator[AspiredVer
     assert all(loader.unloaded == (loader.servable is not None) for loader in loaders.made)
 
 
+@pytest.mark.proves("difference: A load failed, then the files are mended under the same number")
 @pytest.mark.parametrize("has_given_up", [False, True])
 async def test_a_failing_version_begins_afresh_when_its_files_change(
     manager, workers, loaders, clock, states, has_given_up
@@ -1038,3 +1041,29 @@ async def _until_given_up(workers: HeldWorkers, clock: FakeClock) -> None:
     while clock.due_in:
         clock.advance(clock.due_in[0])
         await workers.release()
+
+
+# Calling off.
+
+
+async def test_a_load_that_nobody_wants_any_more_is_told_and_no_other(manager, workers, loaders, states):
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    manager.set_aspired_versions("m", [version(1), version(2)])
+    manager.set_aspired_versions("m", [version(1)])
+    assert [loaders[number].is_cancelled for number in (1, 2)] == [False, True]
+    loaders[2].failures, loaders[2].error = 1, Cancelled("broken off")
+    await workers.release()
+    assert states.of(2) == [START, LOADING, END]
+    assert states.health(2).code is Code.CANCELLED
+    assert manager.available_versions("m") == [1]
+
+
+async def test_a_version_wished_again_after_its_load_was_called_off_is_loaded_afresh(manager, workers, loaders):
+    manager.set_aspired_versions("m", [version(1)])
+    manager.set_aspired_versions("m", [])
+    loaders[1].failures, loaders[1].error = 1, Cancelled("broken off")
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    assert manager.available_versions("m") == [1]
+    assert [loader.is_cancelled for loader in loaders.of(1)] == [True, False]

@@ -42,6 +42,7 @@ def test_names_stay_known_after_their_end(monitor):
     assert monitor.names() == ["b", "a"]
 
 
+@pytest.mark.proves("difference: END entries in GetModelStatus")
 def test_it_keeps_the_ten_versions_of_a_model_that_ended_last(monitor):
     monitor.publish(state(99, ManagerState.END, "other"))
     for number in (5, 4, 3, 2, 1, 6, 7, 8, 9, 10, 11, 12):
@@ -60,6 +61,7 @@ def test_it_tells_of_each_version_that_it_forgets(monitor):
     assert forgotten == [ServableId("m", 1), ServableId("m", 2)]
 
 
+@pytest.mark.proves("difference: END entries in GetModelStatus")
 def test_versions_that_are_kept_are_no_part_of_the_ten(monitor):
     kept = {1, 2}
     monitor.keep_while(lambda id: id.version in kept)

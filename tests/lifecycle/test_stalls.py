@@ -71,6 +71,7 @@ def _is_hung(job: object) -> bool:
     return loader.aspired.id.name.startswith("hung")
 
 
+@pytest.mark.proves("difference: A load or an unload that takes long, or hangs")
 async def test_a_model_all_of_whose_versions_hang_leaves_others_to_load_swap_and_go() -> None:
     storage = Storage()
     storage.wish("hung", *range(1, 21))
@@ -102,6 +103,7 @@ async def test_more_hung_models_than_threads_hold_up_others_for_a_bounded_time()
     assert (storage.loading.stand_ins, storage.clock.due_in) == (0, [])
 
 
+@pytest.mark.proves("difference: A load or an unload that takes long, or hangs")
 async def test_a_number_of_threads_that_was_given_is_kept() -> None:
     storage = Storage(load=1)
     storage.wish("hung", 1)
@@ -113,6 +115,7 @@ async def test_a_number_of_threads_that_was_given_is_kept() -> None:
     assert storage.states("m") == {1: AVAILABLE}
 
 
+@pytest.mark.proves("difference: A load or an unload that takes long, or hangs")
 async def test_with_one_thread_a_load_that_waits_for_its_retry_is_not_waited_for() -> None:
     storage = Storage(load=1)
     storage.loaders.fail(7)
@@ -146,6 +149,7 @@ async def test_a_retry_that_is_due_while_another_model_loads_holds_up_neither() 
     assert (storage.states("m"), storage.states("bad")) == ({1: AVAILABLE}, {7: AVAILABLE})
 
 
+@pytest.mark.proves("difference: A load or an unload that takes long, or hangs")
 @pytest.mark.parametrize("policy", [None, resource_preserving])
 async def test_hung_unloads_hold_up_no_other_model(policy: object) -> None:
     storage = Storage(**({"policy": policy} if policy else {}))
@@ -220,7 +224,7 @@ async def test_a_long_warm_up_holds_up_no_other_model() -> None:
             gate.wait()
 
     def loader(version: AspiredVersion) -> ServableLoader[str]:
-        return ServableLoader(version, lambda path: NoExecutor(), lambda id, executor: str(id), warm_up)  # type: ignore[arg-type,return-value]
+        return ServableLoader(version, lambda path: NoExecutor(), lambda path, id, executor: str(id), warm_up)  # type: ignore[arg-type,return-value]
 
     def is_available(state: ServableState | None) -> bool:
         return state is not None and state.manager_state is AVAILABLE
@@ -272,6 +276,9 @@ class HangingLoader:
     def load(self) -> object:
         assert self._gate.wait(60), "nobody opened the gate"
         return object()
+
+    def cancel(self) -> None:
+        pass
 
     def unload(self) -> None:
         pass

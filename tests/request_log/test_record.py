@@ -11,6 +11,20 @@ from pyserving.types import ServableId
 SAMPLING = protos.SamplingConfig(sampling_rate=0.5)
 
 
+@pytest.mark.proves(
+    "field PredictionLog.predict_log",
+    "field PredictionLog.classify_log",
+    "field PredictionLog.regress_log",
+    "field PredictionLog.multi_inference_log",
+    "field PredictLog.request",
+    "field PredictLog.response",
+    "field ClassifyLog.request",
+    "field ClassifyLog.response",
+    "field RegressLog.request",
+    "field RegressLog.response",
+    "field MultiInferenceLog.request",
+    "field MultiInferenceLog.response",
+)
 @pytest.mark.parametrize(
     ("api", "field", "request_class", "response_class"),
     [
@@ -34,6 +48,13 @@ def test_a_record_is_the_log_of_its_method(api: str, field: str, request_class: 
     assert getattr(log, field).response == response
 
 
+@pytest.mark.proves(
+    "field PredictionLog.log_metadata",
+    "field LogMetadata.model_spec",
+    "field LogMetadata.sampling_config",
+    "field LogMetadata.saved_model_tags",
+    "field LogMetadata.timestamp_secs",
+)
 def test_its_metadata_say_what_answered_and_how_it_was_picked() -> None:
     record = Record("Predict", ServableId("m", 3), "s", b"", b"", 1700)
     metadata = protos.PredictionLog.FromString(

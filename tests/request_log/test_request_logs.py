@@ -89,6 +89,7 @@ async def bench(tmp_path: Path, options: Mapping[str, Any]) -> AsyncIterator[Ben
     await made.close()
 
 
+@pytest.mark.proves("metric :tensorflow:serving:request_log_count")
 async def test_answers_are_written_in_their_order(bench: Bench) -> None:
     bench.apply(bench.config())
     for name in "abc":
@@ -106,6 +107,7 @@ async def test_only_models_with_a_config_are_observed(bench: Bench) -> None:
     assert bench.thread.held[1:] == []
 
 
+@pytest.mark.proves("field SamplingConfig.sampling_rate")
 @pytest.mark.parametrize(("rate", "is_logged"), [(0.0, False), (0.25, False), (0.26, True), (1.0, True)])
 async def test_the_sampling_rate_decides(bench: Bench, rate: float, is_logged: bool) -> None:
     bench.apply(bench.config(rate=rate))
@@ -114,6 +116,12 @@ async def test_the_sampling_rate_decides(bench: Bench, rate: float, is_logged: b
     assert bench.counts() == ({"OK": 1} if is_logged else {})
 
 
+@pytest.mark.proves(
+    "field SamplingConfig.per_task_sampling_configs",
+    "field PerTaskSamplingConfig.dc",
+    "field PerTaskSamplingConfig.task_index",
+    "field PerTaskSamplingConfig.sampling_rate",
+)
 async def test_the_first_rate_that_is_made_for_any_task_takes_the_place_of_the_general_one(bench: Bench) -> None:
     config = bench.config(rate=0.0)
     tasks = config.logging_config.sampling_config.per_task_sampling_configs
@@ -146,6 +154,7 @@ async def test_a_config_without_logging_ends_it_at_once_and_finishes_the_file(be
     assert bench.suffixes() == [".tfrecord"]
 
 
+@pytest.mark.proves("field LogCollectorConfig.filename_prefix")
 async def test_another_prefix_is_taken_at_once(bench: Bench) -> None:
     bench.apply(bench.config())
     bench.answer(named("a"))

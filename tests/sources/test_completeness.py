@@ -148,6 +148,7 @@ def test_where_there_is_no_preferred_tflite_model_the_saved_model_counts(tmp_pat
     assert why_incomplete(str(path), take_snapshot(str(path)), prefer_tflite_model=True) is not None
 
 
+@pytest.mark.proves("difference: A pipe, socket or device in a version folder")
 @pytest.mark.parametrize("name", ["saved_model.pb", "model.tflite", DATA, INDEX, "assets/vocab.txt"])
 def test_a_pipe_is_refused_and_never_opened(tmp_path: Path, name: str):
     path = write(tmp_path / "1", with_variables() | {name: b""})

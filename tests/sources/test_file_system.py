@@ -250,6 +250,7 @@ async def test_another_base_path_or_policy_counts_from_the_next_scan(new_source,
     assert wishes.changed == []
 
 
+@pytest.mark.proves("difference: A base path vanishes, empties, or cannot be listed")
 async def test_one_models_missing_base_path_leaves_the_others_alone(new_source, wishes, tmp_path):
     source = await new_source()
     source.update_config([model(tmp_path, "gone"), model(tmp_path, "m", "1")])
@@ -398,6 +399,7 @@ async def test_a_changed_version_is_told_by_its_id(new_source, wishes, fake_time
     assert wishes.calls == [("m", [1])]
 
 
+@pytest.mark.proves("difference: A base path vanishes, empties, or cannot be listed")
 async def test_last_versions_go_when_they_need_not_be_present(new_source, wishes, tmp_path):
     source = await new_source(servable_versions_always_present=False)
     source.update_config([model(tmp_path, "m", "1")])
@@ -508,6 +510,7 @@ def remote(storage: FakeStorage, name: str) -> MonitoredServable:
     return MonitoredServable(name, f"{BUCKET}/{name}")
 
 
+@pytest.mark.proves("difference: Storage that hangs")
 async def test_storage_that_hangs_holds_up_its_own_model_alone(new_source, wishes, fake_time, storage):
     source = await new_source(storage=storage)
     hung = [remote(storage, name) for name in ("a", "b", "n")]
@@ -522,6 +525,7 @@ async def test_storage_that_hangs_holds_up_its_own_model_alone(new_source, wishe
     assert source.problems == {}
 
 
+@pytest.mark.proves("difference: Storage that hangs")
 async def test_storage_that_hangs_is_the_models_problem_and_nobody_waits_longer(
     new_source, wishes, fake_time, storage, caplog
 ):
@@ -544,6 +548,7 @@ async def test_storage_that_hangs_is_the_models_problem_and_nobody_waits_longer(
     await asyncio.wait_for(source.scanned(["m"]), timeout=20)  # who asks now is answered at once
 
 
+@pytest.mark.proves("difference: Storage that hangs")
 async def test_an_answer_that_comes_late_counts(new_source, wishes, fake_time, storage):
     source = await new_source(storage=storage)
     storage.hang(f"{BUCKET}/m")

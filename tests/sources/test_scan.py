@@ -154,6 +154,7 @@ def test_a_young_version_is_wanted_once_it_kept_quiet(scans):
     assert versions(scans(0.5)) == {1: "1"}
 
 
+@pytest.mark.proves("difference: A version folder that is still being copied")
 @pytest.mark.parametrize("order", [0, 1])
 def test_a_version_copied_file_by_file_is_wanted_when_the_last_file_is_whole(scans, order):
     scans.young()
@@ -233,6 +234,7 @@ def test_another_base_path_is_begun_with_anew(scans, tmp_path):
     assert versions(scans()) == {5: "5"}
 
 
+@pytest.mark.proves("difference: A pipe, socket or device in a version folder")
 def test_a_version_that_is_a_trap_is_refused_for_good_and_is_the_models_problem(scans):
     write(scans.base_path / "1", {})
     os.mkfifo(scans.base_path / "1" / "saved_model.pb")
@@ -260,6 +262,7 @@ def test_only_versions_that_the_policy_wants_are_looked_at(scans):
     assert scans().known.settling == {}
 
 
+@pytest.mark.proves("difference: A version folder that is still being copied")
 def test_an_incomplete_version_is_wanted_as_it_is_after_the_timeout(scans):
     scans.young()
     write(scans.base_path / "1", {"saved_model.pb": saved_model(["VarHandleOp"])})

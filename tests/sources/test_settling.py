@@ -38,6 +38,7 @@ def test_a_young_folder_is_looked_at_again_when_it_may_be_quiet():
     assert verdict.look_again_at == pytest.approx(100.3, abs=1e-3)
 
 
+@pytest.mark.proves("difference: A version folder that is still being copied")
 @pytest.mark.parametrize("age", [1e9, 0.0, -1e9])
 def test_a_folder_that_appeared_takes_two_looks_whatever_the_clock_of_its_storage_says(age: float):
     first = look(folder(age), is_from_the_start=False)

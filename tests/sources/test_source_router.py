@@ -98,6 +98,7 @@ async def test_a_model_that_moves_is_never_without_versions(router, wishes, stor
     assert [versions for _, versions in wishes.calls] == ([[1], [2]] if goes_remote else [[2], [1]])
 
 
+@pytest.mark.proves("difference: A base path on remote storage")
 async def test_storage_that_does_not_answer_holds_up_nobody_else(router, wishes, storage, tmp_path):
     storage.hang(f"{BUCKET}/hung")
     hung = remote(storage, "hung", "1")
@@ -132,6 +133,7 @@ async def test_nobody_waits_for_a_router_that_is_closed(router, storage):
         await waiting
 
 
+@pytest.mark.proves("difference: A base path on remote storage")
 async def test_a_remote_base_path_is_polled_less_often_while_it_fails(router, wishes, storage, fake_time):
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "permission denied")
     router.update_config([remote(storage, "m", "1")])
@@ -184,6 +186,7 @@ async def test_a_remote_version_waits_for_the_shards_its_index_tells(router, wis
     assert wishes.calls == [("m", [1])]
 
 
+@pytest.mark.proves("difference: A base path on remote storage")
 async def test_a_remote_version_that_is_waited_for_is_looked_at_no_oftener_than_it_is_polled_and_read_once(
     wishes, storage, fake_time
 ):
@@ -234,3 +237,22 @@ async def test_specific_remote_versions_are_not_listed(router, wishes, storage):
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "listing is forbidden")
     await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]
+
+
+async def test_the_listings_of_each_scan_are_told(wishes, storage, fake_time):
+    listings = []
+    async with Workers("scan", 1) as scanning:
+        source = FileSystemStoragePathSource(
+            wishes.aspire,
+            scanning,
+            60,
+            storage=storage,
+            on_listed=lambda name, number: listings.append((name, number)),
+            clock=fake_time.clock,
+        )
+        async with source:
+            source.update_config([remote(storage, "m", "1", "2")])
+            await source.scanned(["m"])
+            storage.trouble[f"{BUCKET}/m"] = OSError(5, "permission denied")
+            await source.scanned(["m"])
+    assert listings == [("m", 2), ("m", 1)]

@@ -56,6 +56,13 @@ def test_a_version_is_a_name_that_is_all_number(name, version):
     assert parse_version(name) == version
 
 
+@pytest.mark.proves(
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.latest",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.all",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.specific",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest.num_versions",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific.versions",
+)
 @pytest.mark.parametrize(
     ("policy", "names", "chosen"),
     [
@@ -111,6 +118,14 @@ def test_versions_passed_over_are_as_if_not_there():
     assert choose(LATEST, ["1", "2", "02"], passed_over={2}).names == {1: "1"}
 
 
+@pytest.mark.proves(
+    "field ModelConfig.model_version_policy",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.latest",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.all",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.specific",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest.num_versions",
+    "field FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific.versions",
+)
 def test_policies_come_from_the_configuration():
     policy_proto = protos.FileSystemStoragePathSourceConfig.ServableVersionPolicy
     assert version_policy(policy_proto()) == LATEST

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 
-_ON_ONE_LOOP = {"test_grpc_servers.py", "test_grpcio_server.py"}
+_ON_ONE_LOOP = {"test_grpc_authentication.py", "test_grpc_servers.py", "test_grpcio_server.py"}
 
 
 def pytest_asyncio_loop_factories(config, item):

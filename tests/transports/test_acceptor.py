@@ -116,6 +116,7 @@ async def test_visitors_are_let_in(host):
     assert host.refused == 0
 
 
+@pytest.mark.proves("difference: Connections")
 async def test_one_too_many_is_refused_and_counted_until_another_leaves(host, caplog):
     async with accepting(host, host.door(limit=2)) as port:
         async with visiting(port) as (first, _), visiting(port) as (second, _):
@@ -142,6 +143,7 @@ async def test_a_process_out_of_descriptors_tries_again_after_a_while(host, capl
     ]
 
 
+@pytest.mark.proves("difference: Connections")
 async def test_a_handshake_that_does_not_go_on_is_given_up(host, authority):
     context = credentials_of(identity(authority.issue("server"))).http1
     door = host.door(tls=lambda: context)

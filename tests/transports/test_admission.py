@@ -8,6 +8,7 @@ from pyserving.errors import ResourceExhausted
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission, Lease
 
 
+@pytest.mark.proves("difference: Sizes")
 def test_it_sheds_calls_over_the_limit_and_names_the_flag():
     admission = Admission(1, 100)
     admission.enter(10)
@@ -16,6 +17,7 @@ def test_it_sheds_calls_over_the_limit_and_names_the_flag():
     assert (admission.calls, admission.bytes) == (1, 10)
 
 
+@pytest.mark.proves("difference: `--grpc_max_threads`")
 def test_it_uses_the_sentence_of_the_thread_limit_when_given():
     admission = Admission(0, 100, too_many_calls=THREADPOOL_EXHAUSTED)
     with pytest.raises(ResourceExhausted, match=r"^Server Threadpool Exhausted$"):

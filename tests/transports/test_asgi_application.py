@@ -11,6 +11,7 @@ from pyserving.messages import HttpResponse
 from pyserving.transports.admission import Admission
 from pyserving.transports.asgi import NOT_FOUND, AsgiApplication
 from pyserving.transports.reception import Reception
+from pyserving.transports.tokens import Token, TokenCheck, digest_of
 from tests.asgi_server import AsgiServer
 
 
@@ -35,13 +36,14 @@ class Serving:
         self.error = error
         self.events = []
         self.admission = Admission(10, 1 << 20)
+        self.authenticate = None
 
     @asynccontextmanager
     async def __call__(self):
         if self.error is not None:
             raise self.error
         self.events.append("open")
-        yield Reception([echo], error_response, self.admission, NOT_FOUND)
+        yield Reception([echo], error_response, self.admission, NOT_FOUND, self.authenticate)
         self.events.append("close")
 
 
@@ -92,6 +94,18 @@ async def test_posts_are_admitted(server, serving):
     status, _, body = await server.ask("/echo", (b"x",), "POST")
     assert status == 429
     assert b"--max_inflight_bytes" in body
+
+
+async def test_who_must_show_a_token_is_refused_before_the_body_is_read(serving):
+    serving.authenticate = TokenCheck((Token(digest_of("one")),))
+    app = AsgiApplication(serving, max_body_bytes=100)
+    async with app.running():
+        server = AsgiServer(app)
+        status, headers, body = await server.ask("/echo", (b"x" * 101,), "POST")
+        assert (status, headers[b"www-authenticate"]) == (401, b"Bearer")
+        assert body.startswith(b'{\n    "error": "A token is needed')
+        shown = [(b"Authorization", b"Bearer one")]
+        assert (await server.ask("/echo", (b"x",), "POST", headers=shown))[0] == 200
 
 
 async def test_its_lifespan_opens_and_closes_what_it_serves(serving):

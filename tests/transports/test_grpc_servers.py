@@ -209,6 +209,7 @@ async def test_it_closes_a_stream_when_the_client_goes_away(channel, service):
     assert stream.cancelled()
 
 
+@pytest.mark.proves("difference: `--grpc_max_threads`")
 async def test_it_sheds_calls_over_the_limits_but_not_health_checks(service):
     admission = Admission(1, 100)
     async with (
@@ -293,6 +294,7 @@ async def test_it_names_a_port_that_is_taken(service):
                 pass
 
 
+@pytest.mark.proves("difference: A port is taken")
 async def test_it_does_not_share_a_port_with_another_of_its_kind(service):
     async with serving(service) as first:
         with pytest.raises(InvalidArgument, match="Failed to BuildAndStart gRPC server"):

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from pyserving.codec.json import digits, integers
+from pyserving.codec.json import bulk, digits, integers
 from pyserving.codec.json.layout import Layout, compact, line, pretty, single_line
 from pyserving.codec.json.number_text import NonFinite, texts_of
 from pyserving.codec.json.text import as_bytes, quoted
@@ -54,6 +54,8 @@ class _Output:
         self.key = _key(alias)
         self.shape = array.shape
         """Without what lies below an empty list: that list is an element then."""
+        self._array = array
+        self._nonfinite = nonfinite
         self._strings: list[bytes] | None = None
         self._is_base64 = False
         self._texts: list[bytes] | Iterable[Texts] = []
@@ -70,9 +72,23 @@ class _Output:
         """`depth`: how many containers stand around an element."""
         if self._strings is not None:
             return layout.joined(self._string_texts(self._strings, style, depth), self.shape)
+        if style is _COMPACT and (text := self._bulk_text(layout)):
+            return text
         if isinstance(self._texts, list):
             return layout.joined(self._texts, self.shape)
         return joined(self._texts, layout, self.shape)
+
+    def _bulk_text(self, layout: Layout) -> bytes | None:
+        """Of large arrays; `layout` may have more around them than an array has."""
+        array = self._array
+        if array.size < bulk.CHUNK or layout.separators != compact(array.ndim).separators:
+            return None
+        pieces = bulk.compact_pieces(array, self._nonfinite)
+        if pieces is None:
+            return None
+        brackets = array.ndim
+        text = memoryview(b"".join(pieces))[brackets:-brackets]
+        return b"".join([layout.opening, text, layout.closing])
 
     def _string_texts(self, strings: list[bytes], style: _Style, depth: int) -> list[bytes]:
         if not self._is_base64:

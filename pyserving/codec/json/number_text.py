@@ -24,6 +24,12 @@ class NonFinite(Enum):
 
 def texts_of(array: np.ndarray, nonfinite: NonFinite) -> list[bytes] | None:
     """Each element's text, in order; None where JSON has no form for the dtype. Strings are not numbers."""
+    words = words_of(array, nonfinite)
+    return None if words is None else [word.encode() for word in words]
+
+
+def words_of(array: np.ndarray, nonfinite: NonFinite) -> list[str] | None:
+    """The texts as str, which costs a third less to make."""
     write = _WRITERS.get(array.dtype)
     if write is None:
         return None
@@ -32,50 +38,58 @@ def texts_of(array: np.ndarray, nonfinite: NonFinite) -> list[bytes] | None:
 
 def float_text(number: float, nonfinite: NonFinite = NonFinite.TOKEN) -> bytes:
     """The text of a float32."""
-    text = b"%g" % number
-    read_back = float(text)
+    return _float_word(number, nonfinite).encode()
+
+
+def _float_word(number: float, nonfinite: NonFinite) -> str:
+    word = f"{number:g}"
+    read_back = float(word)
     if read_back != number:
         if not math.isfinite(number):
-            return non_finite_text(number, nonfinite)
+            return _non_finite_word(number, nonfinite)
         # No decimal of six digits lies so near the middle of two floats that rounding twice ends at the wrong one.
         if _FLOAT.unpack(_FLOAT.pack(read_back))[0] != number:
-            text = b"%.9g" % number
-    return text if b"." in text or b"e" in text else _whole(text, number, nonfinite)
+            word = f"{number:.9g}"
+    return word if "." in word or "e" in word else _whole(word, number, nonfinite)
 
 
 def double_text(number: float, nonfinite: NonFinite = NonFinite.TOKEN) -> bytes:
     """The text of a float64."""
-    text = b"%g" % number
-    if float(text) != number:
+    return _double_word(number, nonfinite).encode()
+
+
+def _double_word(number: float, nonfinite: NonFinite) -> str:
+    word = f"{number:g}"
+    if float(word) != number:
         if not math.isfinite(number):
-            return non_finite_text(number, nonfinite)
-        text = b"%.17g" % number
-    return text if b"." in text or b"e" in text else _whole(text, number, nonfinite)
+            return _non_finite_word(number, nonfinite)
+        word = f"{number:.17g}"
+    return word if "." in word or "e" in word else _whole(word, number, nonfinite)
 
 
-def _whole(text: bytes, number: float, nonfinite: NonFinite) -> bytes:
-    return text + b".0" if math.isfinite(number) else non_finite_text(number, nonfinite)
+def _whole(word: str, number: float, nonfinite: NonFinite) -> str:
+    return f"{word}.0" if math.isfinite(number) else _non_finite_word(number, nonfinite)
 
 
-def non_finite_text(number: float, nonfinite: NonFinite) -> bytes:
+def _non_finite_word(number: float, nonfinite: NonFinite) -> str:
     if nonfinite is NonFinite.NULL:
-        return b"null"
-    word = b"NaN" if math.isnan(number) else b"Infinity" if number > 0 else b"-Infinity"
-    return word if nonfinite is NonFinite.TOKEN else b'"%b"' % word
+        return "null"
+    word = "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return word if nonfinite is NonFinite.TOKEN else f'"{word}"'
 
 
-def _integer_text(number: int, _: NonFinite) -> bytes:
-    return b"%d" % number
+def _integer_word(number: int, _: NonFinite) -> str:
+    return str(number)
 
 
-def _bool_text(value: bool, _: NonFinite) -> bytes:
-    return b"true" if value else b"false"
+def _bool_word(value: bool, _: NonFinite) -> str:
+    return "true" if value else "false"
 
 
 _INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64)
-_WRITERS: dict[np.dtype, Callable[..., bytes]] = {
-    np.dtype(np.float32): float_text,
-    np.dtype(np.float64): double_text,
-    np.dtype(np.bool_): _bool_text,
-    **{np.dtype(integer): _integer_text for integer in _INTEGERS},
+_WRITERS: dict[np.dtype, Callable[..., str]] = {
+    np.dtype(np.float32): _float_word,
+    np.dtype(np.float64): _double_word,
+    np.dtype(np.bool_): _bool_word,
+    **{np.dtype(integer): _integer_word for integer in _INTEGERS},
 }

@@ -29,7 +29,7 @@ _MAX_SPARE_BODY_BYTES = 1 << 23
 _spare_parsers: deque[simdjson.Parser] = deque(maxlen=4)
 """A cache of memory alone: fresh memory for the parser of a large body costs as much as half of its parsing."""
 _SIGNATURE_NAME, _INSTANCES, _INPUTS = "signature_name", "instances", "inputs"
-_PLAIN_KEYS = frozenset(
+PLAIN_KEYS = frozenset(
     keys
     for values in (_INSTANCES, _INPUTS)
     for keys in ((values,), (_SIGNATURE_NAME, values), (values, _SIGNATURE_NAME))
@@ -102,7 +102,7 @@ def read(body: bytes) -> PlainBody | None:
     if not isinstance(root, simdjson.Object):
         return None
     keys = tuple(root)
-    if keys not in _PLAIN_KEYS:
+    if keys not in PLAIN_KEYS:
         return None
     signature_name = root[_SIGNATURE_NAME] if _SIGNATURE_NAME in keys else ""
     if not isinstance(signature_name, str) or not _PLAIN_NAME.fullmatch(signature_name):
@@ -120,13 +120,13 @@ def _spare_parser() -> simdjson.Parser:
 def _array(values: simdjson.Array, dtype: DataType) -> np.ndarray | None:
     """The numbers in the shape of the first lists; None where these hold not so many, or not the dtype's."""
     try:
-        numbers = _numbers(values, dtype)
+        numbers = numbers_of(values, dtype)
         return numbers.reshape(_shape(values)) if len(numbers) else None
     except (TypeError, ValueError):
         return None
 
 
-def _numbers(values: simdjson.Array, dtype: DataType) -> np.ndarray:
+def numbers_of(values: simdjson.Array, dtype: DataType) -> np.ndarray:
     """Flat. TypeError or ValueError for what are no such numbers."""
     if dtype in REAL_TYPES:
         return real_numbers(np.frombuffer(values.as_buffer(of_type="d"), np.float64), dtype)

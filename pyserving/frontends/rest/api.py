@@ -7,26 +7,23 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
-from pyserving.codec.json.error import encode_error
 from pyserving.codec.json.proto_json import encode_metadata, encode_model_status
-from pyserving.core import Core
+from pyserving.core import Core, RequestObserver
 from pyserving.errors import FailedPrecondition, InvalidArgument, ServingError
 from pyserving.frontends import http_status
 from pyserving.frontends.rest import compression
 from pyserving.frontends.rest.answer import Answer
 from pyserving.frontends.rest.inference import Offload, RestInference, RestOptions, here
 from pyserving.frontends.rest.model_list import Models, models_json
+from pyserving.frontends.rest.quick_predict import Asker
 from pyserving.frontends.rest.routes import Endpoint, Route, route
-from pyserving.messages import Buffer, HttpRequest, HttpResponse
+from pyserving.messages import Buffer, HttpRequest, HttpResponse, QuickPost
 from pyserving.metrics import Metrics, Request
 
 _LEAST_PACKED_BYTES = 1 << 10
 _ORIGINS = ("http://", "https://")
-_CORS = (
-    ("Access-Control-Allow-Origin", "*"),
-    ("Access-Control-Allow-Methods", "POST, GET"),
-    ("Access-Control-Allow-Headers", "Content-Type"),
-)
+_CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"))
+_CORS_HEADERS = "Access-Control-Allow-Headers"
 _PREFLIGHT_TYPE = "text/html; charset=ISO-8859-1"
 """What libevent sends when nobody has said."""
 _NO_ORIGIN = "Origin header is missing in CORS preflight"
@@ -48,16 +45,22 @@ class RestApi:
     """An HttpHandler for all targets that begin with `/v1/`. What needs no run of a model is answered at once."""
 
     def __init__(
-        self, core: ModelsCore, metrics: Metrics, options: RestOptions | None = None, offload: Offload = here
+        self,
+        core: ModelsCore,
+        metrics: Metrics,
+        options: RestOptions | None = None,
+        offload: Offload = here,
+        observer: RequestObserver | None = None,
     ) -> None:
+        """`observer` hears of what was answered."""
         options = options or RestOptions()
         self._core = core
         self._metrics = metrics
         self._offload = offload
         self._gzip_answers = options.gzip_answers
-        self._cors = _CORS if options.enable_cors_support else ()
+        self._cors = _cors_headers(options) if options.enable_cors_support else ()
         self._headers = lru_cache(maxsize=128)(self._new_headers)
-        self._inference = inference = RestInference(core, metrics, options, offload)
+        self._inference = inference = RestInference(core, metrics, options, offload, observer)
         self._answers: Mapping[Endpoint, _Answering] = {
             Endpoint.PREDICT: self._predict,
             Endpoint.CLASSIFY: partial(self._infer, inference.classify, "classify"),
@@ -79,10 +82,19 @@ class RestApi:
         found = route(request.method, request.target)
         return self._answers[found.endpoint](found, request)
 
+    def quick_post(self, request: HttpRequest) -> QuickPost | None:
+        """As QuickPosts."""
+        if self._gzip_answers or not _is_json(request) or request.path[:4].lower() != "/v1/":
+            return None
+        found = route(request.method, request.target)
+        if found.endpoint is not Endpoint.PREDICT:
+            return None
+        return partial(self._answer_quickly, self._inference.quick_predict.asker(found.spec))
+
     def error_response(self, error: ServingError) -> HttpResponse:
         """The JSON body with the message."""
-        body = b"" if isinstance(error, _Wordless) else encode_error(error.message)
-        return HttpResponse(http_status.http_status(error.code), body, headers=self._cors)
+        response = http_status.error_response(error, self._cors)
+        return replace(response, body=b"") if isinstance(error, _Wordless) else response
 
     def _new_headers(self, version: int) -> tuple[tuple[str, str], ...]:
         return (*self._cors, ("X-Model-Version", str(version)))
@@ -122,14 +134,18 @@ class RestApi:
     # What runs a model
 
     def _predict(self, found: Route, request: HttpRequest) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
-        if not self._gzip_answers:
+        if not self._gzip_answers and _is_json(request):
             try:
-                answer = self._inference.quick_predict(found, request)
+                response = self._answer_quickly(self._inference.quick_predict.asker(found.spec), request.body)
             except ServingError as error:
                 return self.error_response(error)
-            if answer is not None:
-                return HttpResponse(200, answer.body, headers=self._headers(answer.version))
+            if response is not None:
+                return response
         return self._infer(self._inference.predict, "predict", found, request)
+
+    def _answer_quickly(self, ask: Asker, body: Buffer) -> HttpResponse | None:
+        answer = ask(body)
+        return None if answer is None else HttpResponse(200, answer.body, headers=self._headers(answer.version))
 
     async def _infer(self, infer: _Inference, api: str, found: Route, request: HttpRequest) -> HttpResponse:
         try:
@@ -163,6 +179,17 @@ class RestApi:
             return replace(response, headers=headers)
         body = await self._offload(partial(compression.pack, response.body))
         return replace(response, body=body, headers=(*headers, ("Content-Encoding", "gzip")))
+
+
+def _is_json(request: HttpRequest) -> bool:
+    """As it stands, and as far as its headers say."""
+    headers = request.headers
+    return "content-encoding" not in headers and "protobuf" not in headers.get("content-type", "")
+
+
+def _cors_headers(options: RestOptions) -> tuple[tuple[str, str], ...]:
+    allowed = "Content-Type, Authorization, X-API-Key" if options.takes_tokens else "Content-Type"
+    return (*_CORS, (_CORS_HEADERS, allowed))
 
 
 def _nameless(found: Route, request: HttpRequest) -> HttpResponse:

@@ -13,8 +13,9 @@ from pyserving.codec.json.examples import decode_examples, encode_classify, enco
 from pyserving.codec.json.predict import NonFinite, PredictBody, decode_predict, encode_predict
 from pyserving.codec.predict_wire import PredictDecoder
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
-from pyserving.core import Core, InferenceCore
+from pyserving.core import Core, InferenceCore, RequestObserver
 from pyserving.errors import Internal, InvalidArgument, ServingError
+from pyserving.frontends.rest import as_grpc
 from pyserving.frontends.rest.answer import LARGE_BODY_BYTES, LARGE_OUTPUT_BYTES, Answer, written_bytes
 from pyserving.frontends.rest.quick_predict import QuickPredict
 from pyserving.frontends.rest.routes import Route
@@ -55,17 +56,27 @@ class RestOptions:
     max_expanded_tensor_bytes: int = DEFAULT_MAX_BYTES
     nonfinite: NonFinite = NonFinite.TOKEN
     gzip_answers: bool = False
+    takes_tokens: bool = False
+    """Of clients, so that pages of other origins may send them."""
 
 
 class RestInference:
     """`predict`, `classify` and `regress`, each of a route, its request, the request's body as it was meant, and the
     count that learns of version and signature. All raise ServingError."""
 
-    def __init__(self, core: Core, metrics: Metrics, options: RestOptions, offload: Offload) -> None:
+    def __init__(
+        self,
+        core: Core,
+        metrics: Metrics,
+        options: RestOptions,
+        offload: Offload,
+        observer: RequestObserver | None = None,
+    ) -> None:
         self._core = core
         self._metrics = metrics
         self._options = options
         self._offload = offload
+        self._observer = observer
         self._decoder = PredictDecoder(options.max_expanded_tensor_bytes)
         self.quick_predict = QuickPredict(core, metrics, _RUNTIME, options.nonfinite, options.max_expanded_tensor_bytes)
         """For an answer without a wait, where there is one."""
@@ -77,14 +88,21 @@ class RestInference:
         spec = replace(found.spec, signature_name=asked.signature_name) if asked.signature_name else found.spec
         prediction = await self._core.predict(spec, asked.inputs, deadline=self._deadline())
         self._note(found, prediction, counted)
-        if len(body) < LARGE_BODY_BYTES:
+        is_observed = self._observer is not None and self._observer.observes(spec.name)
+        if len(body) < LARGE_BODY_BYTES and not is_observed:  # what is observed always comes this way
             self.quick_predict.learn(found.spec, asked, prediction)
         write = partial(encode_predict, prediction.outputs, asked.format, nonfinite=self._options.nonfinite)
         size = written_bytes(prediction.outputs)
         if size < LARGE_OUTPUT_BYTES:
-            return Answer(write(), prediction.servable_id.version)
-        request.reserve(_MEMORY_OF_JSON * size)
-        return Answer(await self._offload(write), prediction.servable_id.version)
+            written = write()
+        else:
+            request.reserve(_MEMORY_OF_JSON * size)
+            written = await self._offload(write)
+        if is_observed:
+            messages = partial(as_grpc.predict, spec, asked.inputs, prediction)
+            size += written_bytes(asked.inputs)
+            await self._observe("Predict", prediction.servable_id, prediction.signature_name, messages, size)
+        return Answer(written, prediction.servable_id.version)
 
     async def _read(self, spec: ModelSpec, request: HttpRequest, body: Buffer) -> PredictBody:
         max_bytes = self._options.max_expanded_tensor_bytes
@@ -116,9 +134,13 @@ class RestInference:
         write = partial(predict_response.encode, servable_id, signature_name, prediction.outputs)
         size = sum(array.nbytes for array in prediction.outputs.values())
         if size < LARGE_BODY_BYTES:
-            return Answer(write(), servable_id.version, PROTOBUF)
-        request.reserve(2 * size)  # the arrays, and the bytes made of them
-        return Answer(await self._offload(write), servable_id.version, PROTOBUF)
+            written = write()
+        else:
+            request.reserve(2 * size)  # the arrays, and the bytes made of them
+            written = await self._offload(write)
+        messages = partial(as_grpc.predict_from_proto, spec, body, written)
+        await self._observe("Predict", servable_id, signature_name, messages, len(body))
+        return Answer(written, servable_id.version, PROTOBUF)
 
     async def classify(self, found: Route, request: HttpRequest, body: Buffer, counted: Request) -> Answer:
         return await self._infer(classify_examples, encode_classify, "Classify", found, request, body, counted)
@@ -141,9 +163,10 @@ class RestInference:
             request.reserve(_MEMORY_OF_JSON * len(body))
         nearby = self._offload if is_large else here
         asked = await nearby(partial(decode_examples, body))
+        asked_spec = replace(found.spec, signature_name=asked.signature_name)
         answer = await infer(
             self._core,
-            replace(found.spec, signature_name=asked.signature_name),
+            asked_spec,
             asked.input,
             check_method_name=self._options.enable_signature_method_name_check,
             deadline=self._deadline(),
@@ -151,7 +174,24 @@ class RestInference:
         )
         spec = answer.response.model_spec
         counted.version, counted.signature_name = str(spec.version.value), spec.signature_name
-        return Answer(await nearby(partial(encode, answer.response.result)), spec.version.value)
+        written = await nearby(partial(encode, answer.response.result))
+        messages = partial(as_grpc.examples, asked_spec, asked.input, answer.response)
+        servable_id = ServableId(spec.name, spec.version.value)
+        await self._observe(api, servable_id, spec.signature_name, messages, len(body))
+        return Answer(written, spec.version.value)
+
+    async def _observe(
+        self,
+        api: str,
+        servable_id: ServableId,
+        signature_name: str,
+        messages: Callable[[], as_grpc.Messages],
+        size: int,
+    ) -> None:
+        """Of what has been answered: the `messages`, of some `size`, are made only where they are wanted."""
+        if self._observer is not None and self._observer.picks(servable_id.name):
+            made = await (self._offload if size >= LARGE_BODY_BYTES else here)(messages)
+            self._observer.answered(api, servable_id, signature_name, *made)
 
     def _deadline(self) -> float | None:
         seconds = self._options.timeout_seconds

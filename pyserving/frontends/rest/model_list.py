@@ -1,4 +1,5 @@
-"""GET /v1/models: every model of the server, its versions and labels, and what each serving version can be asked."""
+"""GET /v1/models: every model of the server, its versions and labels, what each serving version can be asked, and where
+its signatures are run."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ class Models(Protocol):
 
     def signatures(self, spec: ModelSpec) -> tuple[ServableId, Mapping[str, SignatureDef]]: ...
 
+    def execution(self, spec: ModelSpec) -> Mapping[str, str]: ...
+
 
 def models_json(models: Models) -> bytes:
     """A JSON object with the list `models`, in the order of the config; versions newest first."""
@@ -42,7 +45,12 @@ def available_signatures(models: Models, name: str) -> Iterator[tuple[int, Mappi
 def _model(models: Models, name: str) -> dict[str, Any]:
     labels = models.version_labels(name)
     signatures = dict(available_signatures(models, name))
-    versions = [_version(state, labels, signatures.get(state.id.version, {})) for state in _states(models, name)]
+    versions = []
+    for state in _states(models, name):
+        found = signatures.get(state.id.version)
+        # Within this turn of the loop no version leaves that has shown its signatures.
+        execution = models.execution(ModelSpec(name, state.id.version)) if found is not None else {}
+        versions.append(_version(state, labels, found or {}, execution))
     return {"name": name, "versions": versions}
 
 
@@ -53,7 +61,12 @@ def _states(models: Models, name: str) -> Sequence[ServableState]:
         return []
 
 
-def _version(state: ServableState, labels: Mapping[str, int], signatures: Mapping[str, SignatureDef]) -> dict[str, Any]:
+def _version(
+    state: ServableState,
+    labels: Mapping[str, int],
+    signatures: Mapping[str, SignatureDef],
+    execution: Mapping[str, str],
+) -> dict[str, Any]:
     error = state.health
     return {
         "version": str(state.id.version),
@@ -64,6 +77,7 @@ def _version(state: ServableState, labels: Mapping[str, int], signatures: Mappin
         },
         "labels": sorted(label for label, version in labels.items() if version == state.id.version),
         "signatures": {name: _signature(signature) for name, signature in sorted(signatures.items())},
+        "execution": dict(sorted(execution.items())),
     }
 
 

@@ -11,8 +11,8 @@ from pyserving.errors import ServingError
 from pyserving.messages import HttpResponse
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.limits import Limits
-from pyserving.transports.http1.reader import Arrival, Phase, RequestReader
-from pyserving.transports.http1.request_head import Heads
+from pyserving.transports.http1.reader import END_OF_HEAD, Arrival, Phase, RequestReader
+from pyserving.transports.http1.request_head import Heads, RequestHead
 from pyserving.transports.http2.eager import begin
 
 _log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ class Service(Protocol):
     """The memory that all connections read into, each in its turn."""
 
     def answer(self, arrival: Arrival) -> HttpResponse | Coroutine[Any, Any, HttpResponse]: ...
+
+    def quick_answer(self, head: RequestHead, body: bytes) -> HttpResponse | None: ...
 
     def refusal(self, why: int | ServingError) -> HttpResponse: ...
 
@@ -108,7 +110,11 @@ class Connection(asyncio.BufferedProtocol):
         reader = self._reader
         was_in_head = reader.phase is Phase.HEAD
         if self._space is None:
-            reader.feed(bytes(self._service.receive[:nbytes]))
+            data = bytes(self._service.receive[:nbytes])
+            if self._task is None and reader.is_at_rest and (data := self._answer_known(data)) == b"":
+                self._heard_at = self._loop.time()
+                return
+            reader.feed(data)
         else:
             self._space = None
             reader.filled(nbytes)
@@ -141,16 +147,32 @@ class Connection(asyncio.BufferedProtocol):
         if not self._leaving:
             self._read_on()
 
+    def _answer_known(self, data: bytes) -> bytes:
+        """Answer requests that begin like earlier ones, as far as that takes no waiting; what is left."""
+        service, start = self._service, 0
+        while self._is_writable and not (self._draining or self._leaving):
+            end = data.find(END_OF_HEAD, start) + len(END_OF_HEAD)
+            head = service.heads.get(data[start:end])
+            if head is None:
+                break
+            whole = end + (head.content_length or 0)
+            response = service.quick_answer(head, data[end:whole]) if whole <= len(data) else None
+            if response is None:
+                break
+            self._send(head, response)
+            start = whole
+        return data[start:]
+
     def _answer(self, arrival: Arrival) -> None:
         if arrival.held:
             self._let_go(arrival.held)
         if arrival.refusal:
-            self._send(arrival, self._service.refusal(arrival.refusal))
+            self._send(arrival.head, self._service.refusal(arrival.refusal), self._limits.linger_seconds)
             return
         answer = self._service.answer(arrival)
         begun = answer if isinstance(answer, HttpResponse) else begin(answer, self._loop)
         if isinstance(begun, HttpResponse):
-            self._send(arrival, begun)
+            self._send(arrival.head, begun)
         else:
             self._answered = arrival
             self._task = begun
@@ -162,11 +184,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         assert arrival is not None
         self._heard_at = self._loop.time()
-        self._send(arrival, task.result())
+        self._send(arrival.head, task.result())
         self._answer_all()
 
-    def _send(self, arrival: Arrival, response: HttpResponse) -> None:
-        head = arrival.head
+    def _send(self, head: RequestHead, response: HttpResponse, linger_seconds: float = 0.0) -> None:
         keep_alive = head.keep_alive and not response.closes and not (self._draining and self._is_between_requests)
         is_head = head.method == "HEAD"
         try:
@@ -184,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.writelines((text, response.body))
         if not keep_alive:
-            self._leave(self._limits.linger_seconds if arrival.refusal else 0.0)
+            self._leave(linger_seconds)
 
     def _read_on(self) -> None:
         """Settle what is to be read next, now that all has been answered that can be."""

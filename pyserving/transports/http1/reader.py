@@ -19,7 +19,7 @@ from pyserving.transports.http1.target import Target, parse_target
 
 METHODS = frozenset({b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
 _REQUEST_LINE = re.compile(rb"^([!-~]+) \S+ HTTP/1\.[01]\r?$", re.MULTILINE)
-_END_OF_HEAD = b"\r\n\r\n"
+END_OF_HEAD = b"\r\n\r\n"
 _NOWHERE = Target("", "", False)
 
 
@@ -95,6 +95,11 @@ class RequestReader:
         self._body.filled += size
         self._finish_if_whole()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """All that has come in was whole requests, and was taken away."""
+        return self.phase is Phase.BETWEEN and not (self._silent_bytes or self.arrivals or self.over)
+
     def feed(self, data: bytes) -> None:
         while data and not self.over:
             if self._gathers:
@@ -123,8 +128,8 @@ class RequestReader:
 
     def _recognise(self, data: bytes) -> bytes:
         """Take a request that begins here, or its head; what is left."""
-        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-        if end < len(_END_OF_HEAD):
+        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+        if end < len(END_OF_HEAD):
             return self._parse(data)
         text = data[:end]
         head = self._heads.get(text)
@@ -237,8 +242,11 @@ class RequestReader:
             self.refuse(refusal)
             return
         self._head = self._whole_head(target or _NOWHERE)
+        if error := self._heads.refusal(self._head):
+            self.refuse(error)
+            return
         if self._head_text:
-            self._heads.keep(self._head_text, self._head)
+            self._head = self._heads.keep(self._head_text, self._head)
         self.expects_continue = "expect" in self._headers and self._head.version == "1.1"
         self.phase = Phase.BODY
 
@@ -286,4 +294,14 @@ class RequestReader:
         if self.over:
             return
         self._made_progress = True
-        self._finish()
+        if self._parser.should_upgrade() and self._head.content_length != 0:
+            self._read_body_behind_upgrade()
+        else:
+            self._finish()
+
+    def _read_body_behind_upgrade(self) -> None:
+        """The parser takes no body from who asks for another protocol, as Java's client does at first."""
+        if self._head.content_length is None:
+            self.refuse(501)
+        else:
+            self._begin_gathering()

@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Any
 
 from pyserving.errors import FailedPrecondition, ServingError
-from pyserving.messages import HttpHandler, HttpResponse
+from pyserving.messages import Authenticate, HttpHandler, HttpResponse, QuickPosts
 from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
 from pyserving.transports.http1.limits import Limits
 from pyserving.transports.http1.reader import Arrival
-from pyserving.transports.http1.request_head import Heads
+from pyserving.transports.http1.request_head import Heads, RequestHead
 from pyserving.transports.reception import Reception
 
 _BACKLOG = 1024
@@ -45,13 +45,19 @@ class HttpServer:
         admission: Admission,
         limits: Limits | None = None,
         door: Door = OPEN_DOOR,
+        authenticate: Authenticate | None = None,
+        quick_posts: QuickPosts = lambda request: None,
     ) -> None:
-        """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose."""
+        """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose.
+
+        `authenticate` is asked when a head has come in; where it refuses, the connection ends. `quick_posts` gives, for
+        POSTs that keep coming, who is asked before the handlers are.
+        """
         self.port = port
         self._host = host
         self._reception = Reception(handlers, error_response, admission, answers.page(404))
         self.limits = limits or Limits()
-        self.heads = Heads()
+        self.heads = Heads(authenticate, quick_posts)
         self.receive = memoryview(bytearray(_RECEIVE_BYTES))
         self.hold = admission.hold
         self.let_go = admission.let_go
@@ -101,12 +107,22 @@ class HttpServer:
         if self.connections:
             await asyncio.wait([connection.closed for connection in self.connections], timeout=timeout)
 
+    def authenticate_anew(self) -> None:
+        """Requests to come, on whatever connection."""
+        self.heads.forget()
+
     # What connections ask
 
     def answer(self, arrival: Arrival) -> HttpResponse | Coroutine[Any, Any, HttpResponse]:
         """The answer, or who will have it; neither raises."""
         head = arrival.head
         return self._reception.answer(head.method, head.path, head.tail, head.headers, arrival.body)
+
+    def quick_answer(self, head: RequestHead, body: bytes) -> HttpResponse | None:
+        """The answer to a request with a head that is kept, if it takes no waiting; else nothing has been done."""
+        if head.quick_post is None:
+            return None
+        return self._reception.quick_answer(head.quick_post, head.path, body)
 
     def refusal(self, why: int | ServingError) -> HttpResponse:
         """The connection's last words."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pyserving.errors import Code, ResourceExhausted
+from pyserving.errors import Code, ResourceExhausted, ServingError
 from pyserving.messages import Later
 from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.departure import Departure
@@ -17,7 +17,7 @@ from pyserving.transports.http2.outbox import Outbox
 from pyserving.transports.http2.patience import Patience, Verdict
 from pyserving.transports.http2.request_head import RequestHead, check_trailers
 from pyserving.transports.http2.service import Refusal, Service, refusal
-from pyserving.transports.http2.stream import Stream
+from pyserving.transports.http2.stream import NO_ROOM, Stream
 from pyserving.transports.http2.unary_call import UnaryCall
 
 _MAX_GIVEN_UP = 1 << 10
@@ -43,6 +43,7 @@ class Connection:
         self._service = service
         self._on_lost = on_lost
         self._heads = HeadReader(service.heads)
+        self.forget_heads = self._heads.forget
         self.streams: dict[int, Stream] = {}
         self.promised = 0
         """Answers to requests that are no streams, due in this turn of the loop."""
@@ -111,7 +112,7 @@ class Connection:
         except StreamFailure as failure:
             self._spend_reset()
             self._give_up(stream_id, failure.code)
-        except ResourceExhausted as error:
+        except ServingError as error:
             self._refuse(stream_id, answers.trailers_only(stream_id, error.code, error.message), is_last)
         else:
             deadline = None if timeout is None else self.now + timeout
@@ -121,7 +122,7 @@ class Connection:
         return False
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
-        if len(self.streams) >= self._max_streams:
+        if len(self.streams) + self.promised >= self._max_streams:
             self._spend_reset()
             self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -223,12 +224,33 @@ class Connection:
             stream.receive(data, False)
             self.top_up(stream)
 
+    def room(self, stream_id: int) -> memoryview:
+        """Where the next bytes of a stream's DATA may be read into at once, and `on_data_in_place` be told of."""
+        stream = self.streams.get(stream_id)
+        return NO_ROOM if stream is None else stream.room
+
+    def on_data_in_place(self, stream_id: int, size: int, is_last: bool) -> None:
+        """`on_data`, of bytes that are where they belong."""
+        stream = self.streams[stream_id]
+        stream.received += size
+        if not is_last:
+            stream.heard_at = self.now
+            stream.fill(size, False)
+            self.top_up(stream)
+        elif self._is_all(stream):
+            stream.fill(size, True)
+
     def _end_request(self, stream: Stream, data: memoryview = memoryview(b"")) -> None:  # noqa: B008  never written to
-        stream.request_ended = True
-        if stream.head.content_length is not None and stream.head.content_length != stream.received:
-            self.reset(stream, ErrorCode.PROTOCOL_ERROR)
-        else:
+        if self._is_all(stream):
             stream.receive(data, True)
+
+    def _is_all(self, stream: Stream) -> bool:
+        """The request has ended, and is as long as it said."""
+        stream.request_ended = True
+        if stream.head.content_length is None or stream.head.content_length == stream.received:
+            return True
+        self.reset(stream, ErrorCode.PROTOCOL_ERROR)
+        return False
 
     def _charge(self, size: int) -> None:
         self._receive_window -= size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyserving.errors import ResourceExhausted
+from pyserving.messages import Authenticate
 from pyserving.transports.http2 import request_head
 from pyserving.transports.http2.hpack import Decoder, Field
 from pyserving.transports.http2.request_head import RequestHead
@@ -17,17 +18,26 @@ _MAX_HEAD_BYTES = 1 << 10
 
 
 class Heads:
-    """Request heads by their fields, shared by all connections: clients of one kind send the same ones."""
+    """Request heads by their fields, shared by all connections: clients of one kind send the same ones.
 
-    def __init__(self, max_header_list_bytes: int) -> None:
+    Those that are kept have been let in: who shows the same credentials again is not asked for them.
+    """
+
+    def __init__(self, max_header_list_bytes: int, authenticate: Authenticate | None = None) -> None:
         self._max_header_list_bytes = max_header_list_bytes
+        self._authenticate = authenticate
         self._heads: dict[tuple[Field, ...], RequestHead] = {}
 
     def __len__(self) -> int:
         return len(self._heads)
 
+    def forget(self) -> None:
+        """Heads that were let in have to be let in anew. Whoever has kept some must let go of them, too."""
+        self._heads.clear()
+
     def head(self, fields: tuple[Field, ...]) -> RequestHead:
-        """StreamFailure when the request is malformed; ResourceExhausted when its fields are too many or too long."""
+        """StreamFailure when the request is malformed; ResourceExhausted when its fields are too many or too long; what
+        `authenticate` raises."""
         head = self._heads.get(fields)
         if head is None:
             size = list_bytes(fields)
@@ -36,6 +46,8 @@ class Heads:
                     f"Request metadata of {size} bytes exceeds the limit of {self._max_header_list_bytes}"
                 )
             head = request_head.parse(fields)
+            if self._authenticate is not None and not head.http_error:
+                self._authenticate("POST", head.path, head.metadata)
             if size <= _MAX_HEAD_BYTES:
                 _make_room(self._heads, _MAX_HEADS)
                 self._heads[fields] = head
@@ -58,6 +70,10 @@ class HeadReader:
     def __len__(self) -> int:
         """Blocks whose meaning is known."""
         return len(self._blocks)
+
+    def forget(self) -> None:
+        """As Heads.forget."""
+        self._blocks.clear()
 
     def read(self, block: bytes) -> tuple[RequestHead, float | None]:
         """The head, and the timeout in seconds. HpackError, and what `Heads.head` raises."""

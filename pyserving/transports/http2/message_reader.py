@@ -1,4 +1,4 @@
-"""gRPC's messages out of the DATA of one request: each body is copied once, to where it will be read."""
+"""gRPC's messages out of the DATA of one request: each body is copied once, or received where it will be read."""
 
 from __future__ import annotations
 
@@ -69,6 +69,17 @@ class MessageReader:
             if self._filled < self._size:
                 return messages
             messages.append(self._finish())
+
+    @property
+    def room(self) -> memoryview:
+        """Memory that the next bytes of the message may be read into; none before it has begun, nor while more has yet
+        to be taken."""
+        return self._body[self._filled : self._size]
+
+    def fill(self, size: int) -> Message | None:
+        """So many bytes have been read into `room`; the message, if that is all of it."""
+        self._filled += size
+        return self._finish() if self._filled == self._size else None
 
     def _begin(self) -> None:
         flag, self._size = PREFIX.unpack(self._prefix)

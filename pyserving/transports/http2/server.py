@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from pyserving.errors import ServingError
-from pyserving.messages import Method, QuickMethod, StreamMethod
+from pyserving.messages import Authenticate, Method, QuickMethod, StreamMethod
 from pyserving.transports import addresses as listening
 from pyserving.transports import unix_socket
 from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
@@ -46,6 +46,7 @@ class Http2Server:
         data_offset: DataOffset = lambda head, size: None,
         door: Door = OPEN_DOOR,
         quick_methods: Mapping[str, QuickMethod] | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         """`data_offset`, given the first bytes of a large request and its length, tells which of its bytes to align
         for TensorFlow. What secures the door must offer `h2` by ALPN. `quick_methods` are asked before the methods of
@@ -59,7 +60,7 @@ class Http2Server:
         self._reuse_port = arguments.flag(channel_arguments, arguments.REUSE_PORT)
         self._reuse_address = arguments.flag(channel_arguments, arguments.REUSE_ADDRESS)
         self._door = door
-        heads = Heads(self._limits.max_header_list)
+        heads = Heads(self._limits.max_header_list, authenticate)
         self._service = Service(
             methods, stream_methods, admission, self._limits, data_offset, heads, quick_methods or {}
         )
@@ -122,6 +123,12 @@ class Http2Server:
     async def _all_closed(self, timeout: float | None) -> None:
         if self.wires:
             await asyncio.wait([wire.connection.closed for wire in self.wires], timeout=timeout)
+
+    def authenticate_anew(self) -> None:
+        """Calls to come, on whatever connection; those that have been let in go on."""
+        self._service.heads.forget()
+        for wire in self.wires:
+            wire.connection.forget_heads()
 
     def _listener(self, address: str) -> socket.socket:
         path = listening.socket_path(address)

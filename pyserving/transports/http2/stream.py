@@ -14,6 +14,8 @@ from pyserving.transports.http2.request_head import RequestHead
 if TYPE_CHECKING:
     from pyserving.transports.http2.connection import Connection
 
+NO_ROOM = memoryview(bytearray())
+
 
 class Stream(ABC):
     """From its HEADERS until both sides have ended it, or one has reset it. What it carries is a call's business."""
@@ -64,6 +66,15 @@ class Stream(ABC):
     @abstractmethod
     def receive(self, data: memoryview, is_last: bool) -> None:
         """A piece of the request; the memory is only lent. May end the stream."""
+
+    @property
+    def room(self) -> memoryview:
+        """Memory that the next bytes of the request may be read into, past `receive`; none where that is not done."""
+        return NO_ROOM
+
+    def fill(self, size: int, is_last: bool) -> None:
+        """So many bytes of the request have been read into `room`. May end the stream."""
+        raise NotImplementedError
 
     @abstractmethod
     def sent(self, has_ended: bool) -> None:

@@ -14,7 +14,7 @@ from pyserving.transports.http2 import compression
 from pyserving.transports.http2.eager import begin
 from pyserving.transports.http2.message_reader import LARGE_BYTES, PREFIX, Message, MessageReader
 from pyserving.transports.http2.request_head import RequestHead
-from pyserving.transports.http2.stream import Stream, window_for
+from pyserving.transports.http2.stream import NO_ROOM, Stream, window_for
 
 if TYPE_CHECKING:
     from pyserving.transports.http2.connection import Connection
@@ -64,23 +64,44 @@ class UnaryCall(Stream):
         try:
             self._read(data)
             if is_last:
-                message = self._complete()
-                if message.is_compressed:
-                    self._run(self._serve_compressed(message.body))
-                else:
-                    self._let_go()  # and counted by its admission, in the same breath
-                    self._take(message.body)
+                self._end()
         except ServingError as error:
             self.connection.finish(self, error.code, error.message)
+
+    @property
+    def room(self) -> memoryview:
+        return self._reader.room if self._reader is not None else NO_ROOM
+
+    def fill(self, size: int, is_last: bool) -> None:
+        assert self._reader is not None  # there was room
+        try:
+            if (message := self._reader.fill(size)) is not None:
+                self._keep(message)
+            if is_last:
+                self._end()
+        except ServingError as error:
+            self.connection.finish(self, error.code, error.message)
+
+    def _end(self) -> None:
+        """The request has been received."""
+        message = self._complete()
+        if message.is_compressed:
+            self._run(self._serve_compressed(message.body))
+        else:
+            self._let_go()  # and counted by its admission, in the same breath
+            self._take(message.body)
 
     def _read(self, data: memoryview) -> None:
         if self._reader is None:
             connection = self.connection
             self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
         for message in self._reader.feed(data):
-            if self._message is not None:
-                raise Internal("More than one request message for a unary method")
-            self._message = message
+            self._keep(message)
+
+    def _keep(self, message: Message) -> None:
+        if self._message is not None:
+            raise Internal("More than one request message for a unary method")
+        self._message = message
 
     def _complete(self) -> Message:
         if self._reader is None or not self._reader.is_between_messages:

@@ -17,6 +17,10 @@ _MAX_CONTINUATIONS = 64
 _MAX_SETTINGS = 64
 """In one frame. There are about ten of them, and each may change every stream's window."""
 _HIGH_WATER_BYTES = 1 << 20
+_LEAST_IN_PLACE = 16 << 10
+"""Bytes that are worth a read of their own, to where they belong."""
+_READ_BEFORE_LARGE = 4 << 10
+"""What to read first when a large message is likely to come: not much of it, as that has to be copied."""
 
 
 class ReceiveBuffer:
@@ -50,6 +54,10 @@ class Wire(asyncio.BufferedProtocol):
         self._padding_left = 0
         self._data_is_last = False
         self._is_reading = True
+        self._in_place = False
+        """The bytes that come next are read to where they belong."""
+        self._after_large = False
+        """The last bytes that came were the end of DATA read so."""
 
     @property
     def is_mid_frame(self) -> bool:
@@ -92,20 +100,30 @@ class Wire(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # buffer_updated follows before any other connection asks.
+        if self._data_left >= _LEAST_IN_PLACE:
+            room = self.connection.room(self._data_stream)
+            self._in_place = len(room) >= _LEAST_IN_PLACE
+            if self._in_place:
+                return room[: self._data_left]
         kept = len(self._leftover)
         self._receive.bytes[:kept] = self._leftover
-        return self._receive.view[kept:]
+        return self._receive.view[kept : kept + _READ_BEFORE_LARGE if self._after_large else None]
 
     def buffer_updated(self, nbytes: int) -> None:
         connection = self.connection
+        in_place, self._in_place = self._in_place, False
         if connection.departure.is_leaving:
             return  # only so that the peer is not told of a reset before it has read our GOAWAY
-        end = len(self._leftover) + nbytes
         connection.now = connection.patience.heard_at = connection.loop.time()
         connection.outbox.hold()
         try:
-            consumed = self._read(end)
-            self._leftover = bytes(self._receive.view[consumed:end])
+            if in_place:
+                self._take_in_place(nbytes)
+            else:
+                self._after_large = False
+                end = len(self._leftover) + nbytes
+                consumed = self._read(end)
+                self._leftover = bytes(self._receive.view[consumed:end])
         except ConnectionFailure as failure:
             _log.debug("A gRPC connection ends: %s", failure)
             self._leftover = b""
@@ -221,6 +239,12 @@ class Wire(asyncio.BufferedProtocol):
         skipped = min(self._padding_left, end - i) if not self._data_left else 0
         self._padding_left -= skipped
         return i + skipped
+
+    def _take_in_place(self, size: int) -> None:
+        self._data_left -= size
+        self._after_large = not self._data_left
+        is_last = self._data_is_last and not self._data_left
+        self.connection.on_data_in_place(self._data_stream, size, is_last)
 
     def _hand_over(self, i: int, stop: int) -> None:
         is_last = self._data_is_last and not self._data_left

@@ -196,6 +196,7 @@ def test_columnar_form_has_no_rule_for_the_first_dimension():
     assert body == {"outputs": {"y": [0, 0], "z": [[0], [0], [0]]}}
 
 
+@pytest.mark.proves("difference: NaN and infinities in REST answers")
 @pytest.mark.parametrize(
     ("nonfinite", "items"),
     [
@@ -225,6 +226,7 @@ def test_larger_answers_hold_the_same_values(dtype, shape, format):
     np.testing.assert_array_equal(np.array(found, dtype), array[..., None])
 
 
+@pytest.mark.proves("difference: REST answers of 64 KB and more")
 @pytest.mark.parametrize("format", Format)
 def test_white_space_goes_at_64_kilobytes(format):
     array = np.zeros((400, 10), np.int32)  # three bytes a number and brackets in rows, more in columns

@@ -88,6 +88,7 @@ def ask(core, offload):
 PREDICT = b'{"instances": [1, 2, 5]}'
 
 
+@pytest.mark.proves("difference: REST answers")
 async def test_answers_name_the_version_that_gave_them(ask):
     for path, body in (
         ("/v1/models/m:predict", PREDICT),
@@ -143,6 +144,7 @@ async def test_runs_have_a_deadline_unless_it_is_turned_off(ask, core, seconds, 
         assert now + 30 <= deadline < now + 40
 
 
+@pytest.mark.proves("difference: NaN and infinities in REST answers")
 @pytest.mark.parametrize(
     ("nonfinite", "written"),
     [(NonFinite.TOKEN, b"NaN, Infinity"), (NonFinite.NULL, b"null, null"), (NonFinite.STRING, b'"NaN", "Infinity"')],
@@ -152,6 +154,7 @@ async def test_how_nan_is_written_is_a_flags_to_say(ask, nonfinite, written):
     assert written in body
 
 
+@pytest.mark.proves("difference: Compressed REST answers")
 async def test_answers_are_compressed_for_those_who_take_it_when_a_flag_asks_for_it(ask):
     body = json.dumps({"instances": [0.1] * 500}).encode()
     plain = await ask(body, headers={"accept-encoding": "gzip"})
@@ -180,6 +183,7 @@ def predict_request(values, signature_name="", name="somebody"):
 PROTOBUF = {"content-type": "application/x-protobuf; charset=x"}
 
 
+@pytest.mark.proves("difference: Protobuf over HTTP")
 @pytest.mark.parametrize("size", [3, 100_000])
 async def test_predict_takes_protobuf_and_answers_it(ask, size):
     body = predict_request(np.ones(size), "serving_default")
@@ -224,6 +228,7 @@ async def test_gzip_and_large_examples_leave_it_too(ask, offload):
     assert offload.count == 3
 
 
+@pytest.mark.proves("difference: A body compressed with gzip that is a lie")
 async def test_a_zip_bomb_is_reserved_for_before_it_is_unpacked(ask, offload):
     def refuse(size):
         assert size == 50 << 20
@@ -264,10 +269,12 @@ async def test_a_large_body_for_nobody_is_refused_as_a_small_one(ask):
     assert status == 400
 
 
+@pytest.mark.proves("difference: `GET /v1/models`")
 async def test_the_list_of_models(ask, core):
     core.states.append(ServableState(ServableId("m", 3), ManagerState.LOADING, Internal("disk")))
     core.labels = {"stable": 7, "new": 7}
     core.model_names = ["m"]
+    core.places = {"serving_default": "loop", "classify": "workers"}
     status, said, _ = await ask(path="/v1/models")
     (model,) = json.loads(said)["models"]
     assert (status, model["name"]) == (200, "m")
@@ -279,7 +286,9 @@ async def test_the_list_of_models(ask, core):
         "outputs": {"y": {"dtype": "DT_FLOAT", "shape": [-1]}},
     }
     assert serving["signatures"]["classify"]["inputs"]["inputs"]["shape"] is None
+    assert serving["execution"] == {"classify": "workers", "serving_default": "loop"}
     assert (failed["version"], failed["state"], failed["signatures"]) == ("3", "LOADING", {})
+    assert failed["execution"] == {}
     assert failed["status"] == {"error_code": "INTERNAL", "error_message": "disk"}
 
 

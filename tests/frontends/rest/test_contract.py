@@ -88,6 +88,7 @@ def page(status):
     ).encode()
 
 
+@pytest.mark.proves("rest POST :predict, rows")
 async def test_a_prediction_and_the_next_on_the_same_connection(talk):
     for _ in range(3):  # the first time its head is parsed, then it is known
         assert await talk.ask(request(PREDICT, INSTANCES)) == answer(
@@ -96,6 +97,7 @@ async def test_a_prediction_and_the_next_on_the_same_connection(talk):
     assert not talk.transport.is_closed
 
 
+@pytest.mark.proves("rest POST :predict, columns")
 async def test_columns(talk):
     said = await talk.ask(request(PREDICT, b'{"inputs": {"x": [1, 2]}}'))
     body = b'{\n    "outputs": [\n        2.5,\n        3.0\n    ]\n}'
@@ -229,6 +231,7 @@ async def test_pages_for_what_reaches_no_handler(talk, text, status):
     assert await talk.ask(text) == page(status)
 
 
+@pytest.mark.proves("difference: HEAD on a REST path")
 async def test_head_has_neither_body_nor_length(talk):
     said = await talk.ask(b"HEAD /v1/models/m HTTP/1.1\r\n\r\n")
     assert said == b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nDate: now\r\n\r\n"
@@ -291,6 +294,7 @@ async def test_other_encodings_are_ignored(talk):
     assert (await talk.ask(request(PREDICT, INSTANCES, Content_Encoding="br"))).endswith(PREDICTIONS)
 
 
+@pytest.mark.proves("rest GET status")
 async def test_status(talk, core):
     core.states.append(ServableState(ServableId("m", 1), ManagerState.END, Internal('bad <graph> "x"')))
     body = (
@@ -312,6 +316,7 @@ async def test_status_of_what_is_not_there(talk, core):
     assert said == refusal("404 Not Found", "Could not find any versions of model n")
 
 
+@pytest.mark.proves("rest GET metadata")
 async def test_metadata(talk, core):
     signatures = SignatureDefMap()
     signature = signatures.signature_def["serving_default"]
@@ -335,6 +340,7 @@ async def test_metadata(talk, core):
     assert said == answer("200 OK", body, more="X-Model-Version: 7\r\n")
 
 
+@pytest.mark.proves("rest OPTIONS")
 @pytest.mark.parametrize("path", ["/v1/models/m:predict", "/v1/whatever"])
 @pytest.mark.parametrize(
     ("headers", "status"),
@@ -357,6 +363,7 @@ async def test_cors_headers_are_on_every_rest_answer_when_asked_for(core, metric
     assert b"Access-Control" not in await talk.ask(request("GET /nowhere HTTP/1.1"))
 
 
+@pytest.mark.proves("rest GET metrics")
 async def test_metrics_page(talk):
     for method in ("GET", "POST", "DELETE"):
         said = await talk.ask(request(f"{method} {METRICS} HTTP/1.1"))
@@ -400,6 +407,11 @@ def series(metrics, family):
     }
 
 
+@pytest.mark.proves(
+    "metric :tensorflow:serving:request_count",
+    "metric :tensorflow:serving:request_latency",
+    "metric :tensorflow:serving:runtime_latency",
+)
 async def test_what_is_counted(talk, metrics):
     await talk.ask(request(PREDICT, INSTANCES))
     await talk.ask(request(PREDICT, b"["))

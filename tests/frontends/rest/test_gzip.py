@@ -63,6 +63,7 @@ def test_the_largest_body_is_100_mib():
     assert unpacked_size(gzip.compress(bytes(MAX_UNPACKED_BYTES + 1), 1)) == 0
 
 
+@pytest.mark.proves("difference: A body compressed with gzip that is a lie")
 def test_a_bomb_that_lies_about_its_size_takes_no_more_than_it_claims():
     bomb = gzip.compress(bytes(50 << 20), 1)
     lie = bomb[:-4] + (1000).to_bytes(4, "little")

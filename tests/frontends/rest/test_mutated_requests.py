@@ -66,3 +66,31 @@ async def test_mutated_requests_are_answered_or_waited_for(conversation, seed):
         seen.update(statuses(b"".join(talk.transport.writes)))
     assert 400 in seen
     assert {status for status in seen if status >= 500} <= ALLOWED
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_quick_way_says_and_counts_what_the_long_way_does(seed):
+    rng = random.Random(seed)
+    pages, heard = [], []
+    requests = [request for _ in range(120) for request in alike(rng)]
+    for is_quick in (True, False):
+        core, metrics = FakeCore(SIGNATURES, run), Metrics(clock=lambda: 0)
+        metrics.know_model("m")
+        core.is_quick = is_quick
+        api = RestApi(core, metrics)
+        talk = Conversation([api], quick_posts=api.quick_post if is_quick else lambda request: None)
+        heard.append([await talk.ask(request) for request in requests])
+        pages.append([line for line in metrics.exposition().decode().splitlines() if "serving" in line])
+    assert heard[0] == heard[1]
+    assert pages[0] == pages[1]
+    assert core.deadlines  # the long way was gone
+
+
+def alike(rng):
+    """A request, and some that differ from it in a number."""
+    first = well_framed(rng)
+    head, _, body = first.partition(b"\r\n\r\n")
+    yield first
+    for digit in b"1", b"7", b"0":
+        changed = body.replace(rng.choice(b"123456789").to_bytes(1, "big"), digit)
+        yield head + b"\r\n\r\n" + changed

@@ -77,6 +77,7 @@ async def test_it_answers_no_more_than_the_client_reads(handler):
     assert bodies(await conversation.heard()) == [b"now"]
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 async def test_memory_of_a_body_is_held_until_its_request_is_admitted(handler):
     conversation = Conversation([handler])
     conversation.say(b"POST /later HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + bytes(99_999))

@@ -289,6 +289,7 @@ async def test_it_cancels_the_handler_of_a_connection_that_broke(server, pages):
     assert pages.cancelled.is_set()
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 async def test_it_cuts_a_client_that_is_slow_with_its_head(pages):
     async with serving(pages, Limits(stall_timeout_seconds=0.02)) as server:
         assert (await everything(server, b"GET /echo HT")).startswith(b"HTTP/1.1 408 Request Time-out\r\n")
@@ -305,12 +306,14 @@ async def test_a_trickle_does_not_move_the_end_of_the_heads_time(pages):
         assert received.startswith(b"HTTP/1.1 408 Request Time-out\r\n")
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 async def test_it_cuts_a_body_that_stands_still(pages):
     async with serving(pages, Limits(stall_timeout_seconds=0.02)) as server:
         text = await everything(server, b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nab")
         assert text.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.proves("difference: Sizes and idleness over HTTP")
 async def test_it_closes_idle_connections(pages):
     async with serving(pages, Limits(idle_timeout_seconds=0.02)) as server:
         assert await everything(server, b"") == b""

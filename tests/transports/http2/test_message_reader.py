@@ -56,6 +56,30 @@ def test_the_data_of_a_large_message_lies_on_a_64_byte_boundary(size, offset):
     assert (address(only.body) + offset) % 64 == 0
 
 
+def test_a_message_that_has_begun_can_be_read_in_place():
+    body = np.random.default_rng(1).integers(0, 256, 100_000, np.uint8).tobytes()
+    under_test = reader()
+    assert not under_test.room
+    assert not under_test.feed(memoryview(message(body)[:1_005]))
+    for piece in (body[1_000:40_000], body[40_000:]):
+        under_test.room[: len(piece)] = piece
+        only = under_test.fill(len(piece))
+    assert only is not None
+    assert only.body == body
+    assert (under_test.is_between_messages, len(under_test.room)) == (True, 0)
+
+
+def test_there_is_room_for_no_more_than_has_been_taken():
+    held = Held()
+    under_test = reader(hold=held)
+    under_test.feed(memoryview(message(bytes(64 << 20))[:1_005]))
+    assert len(under_test.room) == held.bytes - 1_000 < 2 << 20
+    under_test.fill(len(under_test.room))
+    assert not under_test.room
+    under_test.feed(memoryview(bytes(10)))
+    assert 0 < len(under_test.room) < 4 << 20
+
+
 def test_whoever_places_the_data_sees_the_beginning_of_the_message():
     seen = []
     under_test = reader(data_offset=lambda head, size: seen.append((bytes(head[:5]), size)))

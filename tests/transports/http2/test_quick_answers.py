@@ -15,6 +15,7 @@ from pyserving.transports.admission import Admission
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http2 import Limits
 from pyserving.transports.http2.errors import ErrorCode
+from pyserving.transports.tokens import Token, TokenCheck, digest_of
 from tests.transports.http2.peer import (
     ACK,
     DATA,
@@ -496,3 +497,32 @@ async def test_both_transports_and_both_ways_answer_alike(service):
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert service.quick_bodies == BODIES * 2
     assert (admission.calls, admission.bytes, admission.held) == (0, 0, 0)
+
+
+KEY = ("x-api-key", "one")
+
+
+async def test_only_those_with_a_token_are_answered(service):
+    check = TokenCheck((Token(digest_of("one")),))
+    async with quickly(service, authenticate=check) as client:
+        client.send(ask(1, b"a", KEY) + ask(3, b"b") + ask(5, b"c", KEY) + ask(7, b"d", ("x-api-key", "two")))
+        answers = [await client.answer(number) for number in (1, 3, 5, 7)]
+    assert [answer.data for answer in answers] == [message(b"a"), b"", message(b"c"), b""]
+    assert [answer.status[0] for answer in answers] == ["0", "16", "0", "16"]
+    assert service.quick_bodies == [b"a", b"c"]
+
+
+async def test_a_known_header_block_is_judged_anew_when_tokens_change(service):
+    check = TokenCheck((Token(digest_of("one")),))
+    async with (
+        serving(service, quick_methods=service.quick_methods, authenticate=check) as server,
+        connected(server) as client,
+    ):
+        for number in (1, 3, 5):
+            client.send(ask(number, b"a", KEY))
+            assert (await client.answer(number)).status[0] == "0"
+        check.tokens = ()
+        server.authenticate_anew()
+        client.send(ask(7, b"b", KEY))
+        assert (await client.answer(7)).status == ("16", "The token is not known")
+    assert service.quick_bodies == [b"a"] * 3
