@@ -13,6 +13,7 @@ from pyserving.batching.parameters import PoolOptions, QueueOptions
 from pyserving.errors import InvalidArgument, Unimplemented
 from pyserving.options import Options
 from pyserving.platforms import Batching, Platform
+from pyserving.spare_time import SpareTime
 from pyserving.types import ServableId
 
 ID = ServableId("m", 3)
@@ -177,7 +178,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, An
 def test_tensorflow_is_told_all_that_a_session_needs(opened):
     flags = {"saved_model_tags": "a,b", "tensorflow_intra_op_parallelism": 3, "enable_batching": True}
     platform = only(**flags)
-    platform.open(ID, "/m/3")
+    compute = SpareTime(lambda: True)
+    platform.open(ID, "/m/3", compute)
     ((name, path, told),) = opened
     assert (name, path) == ("tensorflow", "/m/3")
     assert told == {
@@ -185,6 +187,7 @@ def test_tensorflow_is_told_all_that_a_session_needs(opened):
         "session_config": platform.session_config,
         "looks_for_state": True,
         "load_thread_pool": None,
+        "compute": compute,
     }
 
 
