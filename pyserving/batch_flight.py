@@ -42,6 +42,7 @@ class Flight:
         self.batch = batch
         self.choice = choice
         self.way = choice.next()
+        self.is_warm = choice.is_warm(self.way)
         self.feeds = [rows_of(piece) for piece in batch.pieces]
         self.run_size = options.run_size(batch.size)
         self.merged = self._room(options, arenas)
@@ -74,7 +75,10 @@ class Flight:
         ]
         if options.pad_variable_length_inputs and self._is_bloated(forms):
             return None
-        return arenas.arrays(forms)
+        try:
+            return arenas.arrays(forms)
+        except MemoryError:  # for so much at once
+            return None
 
     def _is_bloated(self, forms: Sequence[tuple[tuple[int, ...], np.dtype]]) -> bool:
         """Whether padding would make much of little: a request of one long row and one of many short ones."""

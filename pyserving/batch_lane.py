@@ -13,7 +13,7 @@ from pyserving.batch_request import Order, Request
 from pyserving.batching import counts, tensors
 from pyserving.batching.counts import BatchCounts
 from pyserving.batching.parameters import QueueOptions
-from pyserving.batching.queue import BatchQueue
+from pyserving.batching.queue import Batch, BatchQueue
 from pyserving.batching.run import BatchRun
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.errors import DeadlineExceeded, ServingError, Unavailable
@@ -105,15 +105,25 @@ class Lane:
             raise DeadlineExceeded(TIMED_OUT_IN_QUEUE)
         arrays = order.feeds_of(arrays)
         request = Request(order, arrays, rows, self._variety(arrays), handle, deadline, loop)
-        try:
-            self._queue.schedule(request)
-        except Unavailable:
-            self._counts.dropped(counts.FULL)
-            raise
+        self._enqueue(request)
         if deadline is not None:
             self._untimed.append(request)
         self._end_turn_soon(loop)
         return request
+
+    def _enqueue(self, request: Request) -> None:
+        """What has come in this turn does not fill the queue as long as a thread is free to take it."""
+        try:
+            try:
+                self._queue.schedule(request)
+            except Unavailable:
+                if not (self._is_turn_ending and self._scheduler.has_free_thread):
+                    raise
+                self._scheduler.add(self)
+                self._queue.schedule(request)
+        except Unavailable:
+            self._counts.dropped(counts.FULL)
+            raise
 
     def _end_turn_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_turn_ending:
@@ -161,6 +171,7 @@ class Lane:
         """It left the queue, for its deadline has come or is too near for any run. Its timer answers it, on time."""
         is_past = request.deadline is not None and request.deadline <= asyncio.get_running_loop().time()
         self._counts.dropped(counts.DEADLINE if is_past else counts.TOO_LATE)
+        self._counts.depth(self._queue.depth)
         if is_past:
             request.fail(DeadlineExceeded(TIMED_OUT_IN_QUEUE))
 
@@ -172,12 +183,13 @@ class Lane:
 
     def take(self, now: float, threads: int) -> Flight | None:
         """As Source."""
-        batch = self._queue.take(now, threads + self._in_threads, self._rows_in_threads)
+        batch = self._next_batch(now, threads)
         if batch is None:
             return None
         began = perf_counter()
         waits = [(began - piece.task.began) * 1e6 for piece in batch.pieces]
-        self._counts.taken([piece.size for piece in batch.pieces], len(self.plan.plan.feeds), waits)
+        sizes = [piece.task.size for piece in batch.pieces if not piece.start]
+        self._counts.taken(sizes, len(self.plan.plan.feeds), waits)
         choice = self._choice(self._options.run_size(batch.size))
         flight = Flight(batch, self._options, self._arenas, choice, self._landed, may_rerun=self._may_rerun)
         for piece in batch.pieces:
@@ -188,6 +200,22 @@ class Lane:
         self._rows_in_threads += batch.size
         self._counts.depth(self._queue.depth)
         return flight
+
+    def _next_batch(self, now: float, threads: int) -> Batch[Request] | None:
+        """Without those whose callers have left in this very turn of the loop, and could not say so yet."""
+        while (batch := self._queue.take(now, threads + self._in_threads, self._rows_in_threads)) is not None:
+            if not any(piece.task.future.done() for piece in batch.pieces):
+                return batch
+            awaited = []
+            for piece in batch.pieces:
+                if not piece.task.future.done():
+                    awaited.append(piece)
+                elif not piece.task.left:  # else it is counted when the rest of it is dropped
+                    self._counts.dropped(counts.CANCELLED)
+            self._counts.depth(self._queue.depth)
+            if awaited:
+                return Batch(tuple(awaited), sum(piece.size for piece in awaited))
+        return None
 
     def _landed(self, flight: Flight, error: BaseException | None) -> None:
         """A thread's batch: everybody in it is answered in this one turn."""
@@ -202,7 +230,8 @@ class Lane:
         if run.has_succeeded:
             # With its way to the thread and back: that is what counts for those who wait.
             seconds = perf_counter() - flight.began
-            self._queue.record(flight.batch.pieces[0].task.variety, flight.run_size, seconds)
+            if flight.is_warm:
+                self._queue.record(flight.batch.pieces[0].task.variety, flight.run_size, seconds)
             if run.cpu_micros < SHORT_MICROS_IN_THREAD:
                 self._was_short(flight)
         self._count(flight)
@@ -214,12 +243,12 @@ class Lane:
         for piece, outcome in zip(flight.batch.pieces, run.outcomes, strict=False):
             if isinstance(outcome, ServingError):
                 piece.task.fail(outcome)
-                self._queue.drop(piece.task)
             else:
                 piece.task.answer(outcome, piece)
-        if error is not None:
-            for piece in flight.batch.pieces:
+        for piece in flight.batch.pieces:
+            if error is not None:
                 piece.task.fail(error)
+            if piece.task.left and piece.task.future.done():
                 self._queue.drop(piece.task)
 
     def _was_short(self, flight: Flight) -> None:
@@ -243,6 +272,6 @@ class Lane:
             self._observe(run.micros, flight.way.name)
             limit = self._options.max_execution_batch_size
             self._counts.ran(batch.size, flight.run_size, limit, flight.padding_bytes)
-        for _ in range(run.reruns):
-            self._observe(run.rerun_micros / run.reruns, flight.way.name)
+        for _ in range(run.runs_alone):
+            self._observe(run.micros_alone / run.runs_alone, flight.way.name)
         self._counts.reran(run.reruns)

@@ -38,9 +38,10 @@ class BatchCounts:
         self._depth.set(requests)
 
     def taken(self, sizes: Sequence[int], inputs: int, waits: Sequence[float]) -> None:
-        """The rows of each request of a batch, the input tensors that each has, and the microseconds it has waited."""
+        """The rows of each request that begins with this batch, the input tensors that each has, and the microseconds
+        that each request of the batch has waited."""
         input_batch_size = self._input_batch_size.labels()
-        if min(sizes) == max(sizes):
+        if sizes and min(sizes) == max(sizes):
             input_batch_size.add_many(sizes[0], len(sizes) * inputs)
         else:
             for size in sizes:
