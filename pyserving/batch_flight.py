@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from math import prod
 from time import perf_counter
@@ -52,6 +53,8 @@ class Flight:
         self.began = perf_counter()
         self.held: Handle | None = None
         """Keeps the version loaded for as long as a thread is in it."""
+        self.given_up: asyncio.TimerHandle | None = None
+        """Since nobody waits for it any more: for what is to be done if it is stuck."""
         self.batch_run = BatchRun(
             self.way.run,
             self.feeds,
@@ -99,6 +102,8 @@ class Flight:
 
     def land(self, error: BaseException | None) -> None:
         """On the loop."""
+        if self.given_up is not None:
+            self.given_up.cancel()
         run = self.batch_run
         if run.has_succeeded:
             self.choice.record(self.way, run.micros, run.cpu_micros)

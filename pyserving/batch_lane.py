@@ -164,8 +164,9 @@ class Lane:
             self._counts.dropped(reason)
             self._counts.depth(self._queue.depth)
         for flight in self._flights.get(request, ()):
-            if not flight.is_awaited:
-                request.future.get_loop().call_later(STUCK_SECONDS, self._scheduler.abandon, flight)
+            if not flight.is_awaited and flight.given_up is None:
+                loop = request.future.get_loop()
+                flight.given_up = loop.call_later(STUCK_SECONDS, self._scheduler.abandon, flight)
 
     def _too_late(self, request: Request) -> None:
         """It left the queue, for its deadline has come or is too near for any run. Its timer answers it, on time."""
@@ -248,8 +249,8 @@ class Lane:
         for piece in flight.batch.pieces:
             if error is not None:
                 piece.task.fail(error)
-            if piece.task.left and piece.task.future.done():
-                self._queue.drop(piece.task)
+            if piece.task.left and piece.task.future.done() and self._queue.drop(piece.task):
+                self._counts.depth(self._queue.depth)
 
     def _was_short(self, flight: Flight) -> None:
         """A run of one of its requests alone would have been no longer, nor will the next one be, on the loop."""

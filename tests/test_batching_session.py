@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -411,6 +412,18 @@ async def test_first_run_is_no_measure_of_those_that_come_after_it(model, thread
     assert executor.shapes == [(1, 1), (2, 1)]
 
 
+async def test_run_that_nobody_waits_for_is_forgotten_as_soon_as_it_has_ended(model, threads, clock):
+    m = model()
+    late = await m.asked(*(m.run(np.ones((1, 1 << 16), np.float32), deadline=now() + HOUR) for _ in range(2)))
+    clock.advance(HOUR)
+    assert {type(error) for error in await asyncio.gather(*late, return_exceptions=True)} == {DeadlineExceeded}
+    flight = weakref.ref(threads.held[0].__self__)
+    late.clear()
+    await threads.release()
+    await turns()
+    assert flight() is None
+
+
 async def test_run_that_nobody_waits_for_and_does_not_end_gets_a_stand_in(executor, running, clock):
     async with Workers("batch", 1) as batches:
         m = Model(executor, running, batches)
@@ -561,6 +574,7 @@ async def test_one_piece_that_fails_fails_its_request_and_spares_the_rest(model,
     with pytest.raises(InvalidArgument, match="a row is negative"):
         await asked
     assert executor.shapes == [(2, 1)]
+    assert m.sample(":pyserving:batching:queue_depth") == 0
 
 
 @pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
@@ -915,6 +929,18 @@ async def test_queue_is_labelled_with_the_signature_it_serves(model, threads, fe
     assert m.dropped("full", signature) == 0
     await threads.release()
     await asyncio.gather(*asked)
+
+
+async def test_queues_of_one_label_are_counted_together(model, threads):
+    m = model()
+    asked = await m.asked(m.run(rows(1)))
+    asked += await m.asked(*(m.run(rows(1), fetches=("double:0", "same:0")) for _ in range(2)))
+    asked += await m.asked(m.run(rows(1), fetches=("double:0",)))
+    depth = ':pyserving:batching:queue_depth{model="m",version="1",signature="both"}'
+    assert m.sample(depth) == 3
+    await threads.release()
+    await asyncio.gather(*asked)
+    assert m.sample(depth) == 0
 
 
 async def test_queues_without_work_are_forgotten(model, threads, monkeypatch):

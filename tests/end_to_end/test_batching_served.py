@@ -135,6 +135,29 @@ def test_request_without_rows_is_answered(served: Served) -> None:
     assert outputs(answer)["y"].shape == (0, 1)
 
 
+def test_open_batch_is_answered_before_the_server_ends(exported: Exported, tmp_path: Path) -> None:
+    file, rest_port = tmp_path / "batching.pbtxt", free_port()
+    file.write_text("batch_timeout_micros { value: 2000000 }")
+    with (
+        ServerProcess(
+            f"--model_base_path={exported(models.half_plus_two).parent}",
+            "--model_name=m",
+            f"--rest_api_port={rest_port}",
+            "--enable_batching",
+            f"--batching_parameters_file={file}",
+        ) as server,
+        Client(server) as client,
+    ):
+        served = Served(client, rest_port)
+        call = client.prediction.Predict.future(predict_request("m", {"x": np.ones((1, 1), np.float32)}), timeout=60)
+        while not served.sum_of(":pyserving:batching:queue_depth"):
+            assert not call.done()
+        server.terminate()
+        server.wait_for("finishing what was admitted")
+        assert outputs(call.result())["y"].tolist() == [[2.5]]
+        assert server.wait() == 0
+
+
 def test_versions_with_parameters_of_their_own(exported: Exported, tmp_path: Path) -> None:
     for name, text in (("with", "max_batch_size { value: 2 }"), ("without", None)):
         shutil.copytree(exported(models.half_plus_two), tmp_path / name / "1")
