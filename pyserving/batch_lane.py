@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Sequence
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -32,6 +33,27 @@ TIMED_OUT_IN_QUEUE = "Run() timeout exceeded while waiting in batching queue"
 """As batching_session.cc."""
 
 
+class Verdict:
+    """Whether a model takes batches, by what has become of those that were made."""
+
+    __slots__ = ("_refusals", "is_batchable")
+
+    def __init__(self) -> None:
+        self._refusals = 0
+        """Batches in a row that failed although none of their requests did by itself."""
+        self.is_batchable = True
+        """The model takes them, and its outputs have a row for each row of the inputs, as far as is known."""
+
+    def judge(self, run: BatchRun) -> None:
+        """Some models are made for one row, whatever they declare."""
+        if run.has_succeeded and run.is_splittable:
+            self._refusals = 0
+        elif run.reruns > 1 and not any(isinstance(outcome, ServingError) for outcome in run.outcomes):
+            self._refusals += 1
+        if not run.is_splittable or self._refusals == MOST_REFUSALS:
+            self.is_batchable = False
+
+
 class Lane:
     """A queue, the plan that runs its batches, and what is counted of it."""
 
@@ -47,7 +69,10 @@ class Lane:
         *,
         may_rerun: bool,
     ) -> None:
-        """`owner` is one for all queues of a version; the others are as a BatchingSession's."""
+        """`owner` is one for all queues of a version; the others are as a BatchingSession's.
+
+        Nothing in here refers back to its lane, or to the session, that unloading need not wait for a collection.
+        """
         self.plan = plan
         self.owner = owner
         self._options = options
@@ -56,7 +81,7 @@ class Lane:
         self._may_run_on_loop = loop_time is not None and not options.batch_timeout_micros
         self._may_rerun = may_rerun
         self._counts = counted
-        self._queue: BatchQueue[Request] = BatchQueue(options, self._too_late)
+        self._queue: BatchQueue[Request] = BatchQueue(options, partial(_too_late, counted))
         self._arenas = tensors.Arenas(scheduler.threads + 1)
         self._variety = tensors.padded_shapes if options.pad_variable_length_inputs else tensors.shapes
         self._flights: dict[Request, set[Flight]] = {}
@@ -66,19 +91,16 @@ class Lane:
         self._in_threads = self._rows_in_threads = 0
         """Batches of this queue, and their rows."""
         self._is_turn_ending = False
-        self._refusals = 0
-        """Batches in a row that failed although none of their requests did by itself."""
+        self.verdict = Verdict()
         self.company = LoopBatches(
             plan,
             options,
             counted,
             loop_time or LoopTime(),
             observe,
-            self._judge,
+            self.verdict.judge,
             may_rerun=may_rerun,
         )
-        self.is_batchable = True
-        """The model takes batches, and its outputs have a row for each row of the inputs, as far as is known."""
 
     @property
     def is_busy(self) -> bool:
@@ -168,14 +190,6 @@ class Lane:
                 loop = request.future.get_loop()
                 flight.given_up = loop.call_later(STUCK_SECONDS, self._scheduler.abandon, flight)
 
-    def _too_late(self, request: Request) -> None:
-        """It left the queue, for its deadline has come or is too near for any run. Its timer answers it, on time."""
-        is_past = request.deadline is not None and request.deadline <= asyncio.get_running_loop().time()
-        self._counts.dropped(counts.DEADLINE if is_past else counts.TOO_LATE)
-        self._counts.depth(self._queue.depth)
-        if is_past:
-            request.fail(DeadlineExceeded(TIMED_OUT_IN_QUEUE))
-
     # On the way out, as the scheduler's source.
 
     def due(self) -> float | None:
@@ -213,9 +227,9 @@ class Lane:
                     awaited.append(piece)
                 elif not piece.task.left:  # else it is counted when the rest of it is dropped
                     self._counts.dropped(counts.CANCELLED)
-            self._counts.depth(self._queue.depth)
             if awaited:
                 return Batch(tuple(awaited), sum(piece.size for piece in awaited))
+        self._counts.depth(self._queue.depth)
         return None
 
     def _landed(self, flight: Flight, error: BaseException | None) -> None:
@@ -236,7 +250,7 @@ class Lane:
             if run.cpu_micros < SHORT_MICROS_IN_THREAD:
                 self._was_short(flight)
         self._count(flight)
-        self._judge(run)
+        self.verdict.judge(run)
         self._answer(flight, error)
 
     def _answer(self, flight: Flight, error: BaseException | None) -> None:
@@ -258,15 +272,6 @@ class Lane:
         if choice is not flight.choice:
             choice.record(flight.way, run.micros, run.cpu_micros)
 
-    def _judge(self, run: BatchRun) -> None:
-        """Some models are made for one row, whatever they declare."""
-        if run.has_succeeded and run.is_splittable:
-            self._refusals = 0
-        elif run.reruns > 1 and not any(isinstance(outcome, ServingError) for outcome in run.outcomes):
-            self._refusals += 1
-        if not run.is_splittable or self._refusals == MOST_REFUSALS:
-            self.is_batchable = False
-
     def _count(self, flight: Flight) -> None:
         run, batch = flight.batch_run, flight.batch
         if run.micros:
@@ -276,3 +281,11 @@ class Lane:
         for _ in range(run.runs_alone):
             self._observe(run.micros_alone / run.runs_alone, flight.way.name)
         self._counts.reran(run.reruns)
+
+
+def _too_late(counted: BatchCounts, request: Request) -> None:
+    """It left the queue, for its deadline has come or is too near for any run. Its timer answers it, on time."""
+    is_past = request.deadline is not None and request.deadline <= asyncio.get_running_loop().time()
+    counted.dropped(counts.DEADLINE if is_past else counts.TOO_LATE)
+    if is_past:
+        request.fail(DeadlineExceeded(TIMED_OUT_IN_QUEUE))

@@ -68,6 +68,8 @@ class BatchingSession:
         self._observe = observe
         self._loop_time = loop_time
         self._may_rerun = may_rerun
+        self._owner = object()
+        """Of all its queues. Were it the session itself, they would keep each other when the version is unloaded."""
         self._lanes: dict[Hashable, Lane] = {}
         self._routes: dict[ExecutionPlan, tuple[Lane, Order]] = {}
 
@@ -79,7 +81,7 @@ class BatchingSession:
         """BATCHED for what goes into batches of threads; LOOP and MIXED as DirectSession, in company or not."""
         tensors_of_queue = _queue_of(plan)
         lane = self._lanes.get(tensors_of_queue)
-        is_batchable = lane.is_batchable if lane is not None else self._is_batchable(*tensors_of_queue)
+        is_batchable = lane.verdict.is_batchable if lane is not None else self._is_batchable(*tensors_of_queue)
         if not is_batchable:
             return plan.place
         never_on_loop = self._loop_time is None or self._options.batch_timeout_micros
@@ -113,7 +115,7 @@ class BatchingSession:
         """
         lane, order = self._routes.get(plan) or self._new_route(plan)
         rows = tensors.batch_rows(arrays)
-        if not rows or not lane.is_batchable:
+        if not rows or not lane.verdict.is_batchable:
             return await self._direct.run(plan, arrays, handle, deadline)
         choice = plan.choice(arrays)
         is_short = lane.runs_on_loop(choice, rows)
@@ -135,7 +137,7 @@ class BatchingSession:
             if not self._may_rerun:
                 raise
             if isinstance(error, tensors.Unsplittable):
-                lane.is_batchable = False
+                lane.verdict.is_batchable = False
             return await self._direct.run(plan, arrays, handle, deadline)
 
     async def _in_company(
@@ -177,7 +179,7 @@ class BatchingSession:
         if lane is None:
             signature = _signature_of(self._signature_defs, *tensors_of_queue)
             lane = self._lanes[tensors_of_queue] = Lane(
-                self,
+                self._owner,
                 plan,
                 self._scheduler,
                 self._options,
@@ -186,7 +188,7 @@ class BatchingSession:
                 self._loop_time,
                 may_rerun=self._may_rerun,
             )
-            lane.is_batchable = self._is_batchable(*tensors_of_queue)
+            lane.verdict.is_batchable = self._is_batchable(*tensors_of_queue)
         if len(self._routes) >= self.MOST_ROUTES:
             self._forget_idle()
         order = Order(_order(lane.plan.plan.feeds, feeds), _order(fetches, lane.plan.plan.fetches))
@@ -261,13 +263,13 @@ class _Prepared:
 
     def run_at_once(self, arrays: Sequence[np.ndarray]) -> RunResult | None:
         lane = self._lane
-        if lane.is_batchable and not lane.runs_on_loop(self._choice, self._rows):
+        if lane.verdict.is_batchable and not lane.runs_on_loop(self._choice, self._rows):
             return None
         return self._alone(arrays)
 
     def run(self, arrays: Sequence[np.ndarray]) -> RunResult | Later | None:
         lane = self._lane
-        if not lane.is_batchable:
+        if not lane.verdict.is_batchable:
             return self._alone(arrays)
         if not lane.runs_on_loop(self._choice, self._rows):
             return None

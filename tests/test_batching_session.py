@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -943,6 +944,28 @@ async def test_queues_of_one_label_are_counted_together(model, threads):
     assert m.sample(depth) == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"pad_variable_length_inputs": True}, {"batch_timeout_micros": 1}])
+async def test_session_that_is_let_go_of_is_gone_without_a_collection(running, options):
+    executor = RowExecutor()
+    executor.is_short = True
+    async with Workers("batch", 2) as batches:
+        m = Model(executor, running, batches, **options)
+        for _ in range(20):
+            await asyncio.gather(*(m.run(rows(1)) for _ in range(8)), m.run(rows(2), deadline=now() + HOUR))
+        with pytest.raises(DeadlineExceeded):
+            await m.run(rows(1), deadline=now())
+        (lane,) = m.session._lanes.values()
+        kept = [weakref.ref(each) for each in (m.session, lane, executor)]
+        gc.disable()
+        try:
+            del lane, executor, m
+            await batches.idle()
+            await turns()
+            assert [each() for each in kept] == [None] * 3
+        finally:
+            gc.enable()
+
+
 async def test_queues_without_work_are_forgotten(model, threads, monkeypatch):
     monkeypatch.setattr(BatchingSession, "MOST_ROUTES", 2)
     m = model()
@@ -960,7 +983,7 @@ async def test_place_of_a_plan_is_in_batches_as_long_as_the_model_takes_them(mod
     asked = await m.asked(m.run([[1.0]]))
     await threads.release()
     await asyncio.gather(*asked)
-    m.session._lanes[frozenset({"x:0"}), frozenset({"same:0"})].is_batchable = False
+    m.session._lanes[frozenset({"x:0"}), frozenset({"same:0"})].verdict.is_batchable = False
     assert m.session.place(plan) == "workers"
 
 
