@@ -120,7 +120,9 @@ class LoopBatches:
         start, most = 0, self._options.max_execution_batch_size
         while start < len(guests):
             end, rows = start, 0
-            while end < len(guests) and end - start < self._company and rows + guests[end].rows <= most:
+            # They have to be answered in this turn. If their runs are long of a sudden, let them be few.
+            company = len(guests) if guests[start].choice.on_loop is None else self._company
+            while end < len(guests) and end - start < company and rows + guests[end].rows <= most:
                 rows += guests[end].rows
                 end += 1
             self._run(guests[start:end], rows)

@@ -77,12 +77,13 @@ class Handles:
 
 
 class Ticks:
-    """Takes the place of `perf_counter` in modules; time passes when the test says so."""
+    """Takes the place of `perf_counter` and `thread_time` in modules; time passes when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         self._now = 0.0
         for module in modules:
-            monkeypatch.setattr(f"{module}.perf_counter", lambda: self._now)
+            for clock in ("perf_counter", "thread_time"):
+                monkeypatch.setattr(f"{module}.{clock}", lambda: self._now, raising=False)
 
     def advance(self, seconds: float) -> None:
         self._now += seconds
@@ -838,6 +839,16 @@ async def test_who_has_waited_for_a_turn_goes_to_a_thread_if_runs_are_long_by_th
     m.session.plan(("x:0",), ("same:0",)).choice([rows(1)]).record_on_loop(50_000, 50_000)
     assert values([await late]) == [[[3.0]]]
     assert threading.main_thread() not in executor.threads
+
+
+async def test_runs_that_are_long_of_a_sudden_are_few(short, executor, monkeypatch):
+    m = await short(pause_seconds=float("inf"))
+    ticks = Ticks(monkeypatch, "pyserving.loop_batches", "pyserving.loop_time", "pyserving.batching.run")
+    executor.before_run = lambda: ticks.advance(HOUR)
+    guests = 4 * LoopBatches.FIRST_COMPANY
+    await asyncio.gather(*(m.run([[1.0]]) for _ in range(guests)))
+    assert executor.shapes == [(LoopBatches.FIRST_COMPANY, 1), (guests - LoopBatches.FIRST_COMPANY, 1)]
+    assert set(executor.threads) == {threading.main_thread()}
 
 
 async def test_known_requests_are_put_off_to_the_end_of_the_turn(short, executor, monkeypatch):
