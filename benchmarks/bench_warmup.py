@@ -84,7 +84,7 @@ async def one_run(folder: str, records: int) -> list[list[float]]:
 
 
 async def first_requests(folder: str, records: int, loading: Workers, running: Workers) -> list[float]:
-    def make(servable_id: ServableId, executor: Executor) -> Servable:
+    def make(path: str, servable_id: ServableId, executor: Executor) -> Servable:
         return Servable(servable_id, executor, DirectSession(executor, running))
 
     def warm_up(path: str, servable: Servable, report: WarmupReport) -> None:

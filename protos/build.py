@@ -35,6 +35,8 @@ TENSORFLOW_FILES = (
     "tensorflow/core/protobuf/named_tensor.proto",
     "tensorflow/core/protobuf/saved_model.proto",
     "tensorflow/core/protobuf/tensor_bundle.proto",
+    "tsl/profiler/protobuf/profiler_options.proto",
+    "tsl/profiler/protobuf/xplane.proto",
 )
 """What our files import, and what lies in a model's folder."""
 
@@ -50,8 +52,14 @@ def tensorflow_descriptors() -> FileDescriptorSet:
             found[file.name] = FileDescriptorProto.FromString(file.serialized_pb)
 
     for name in TENSORFLOW_FILES:
-        add(import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2").DESCRIPTOR)
+        add(import_module(_module(name)).DESCRIPTOR)
     return FileDescriptorSet(file=found.values())
+
+
+def _module(proto: str) -> str:
+    """Where the wheel has the descriptor of this file."""
+    module = proto.removesuffix(".proto").replace("/", ".") + "_pb2"
+    return f"tensorflow.{module}" if module.startswith("tsl.") else module
 
 
 def compiled(tensorflow: FileDescriptorSet) -> FileDescriptorSet:

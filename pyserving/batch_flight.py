@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from math import prod
 from time import perf_counter
@@ -42,6 +43,7 @@ class Flight:
         self.batch = batch
         self.choice = choice
         self.way = choice.next()
+        self.is_warm = choice.is_warm(self.way)
         self.feeds = [rows_of(piece) for piece in batch.pieces]
         self.run_size = options.run_size(batch.size)
         self.merged = self._room(options, arenas)
@@ -51,6 +53,8 @@ class Flight:
         self.began = perf_counter()
         self.held: Handle | None = None
         """Keeps the version loaded for as long as a thread is in it."""
+        self.given_up: asyncio.TimerHandle | None = None
+        """Since nobody waits for it any more: for what is to be done if it is stuck."""
         self.batch_run = BatchRun(
             self.way.run,
             self.feeds,
@@ -74,7 +78,10 @@ class Flight:
         ]
         if options.pad_variable_length_inputs and self._is_bloated(forms):
             return None
-        return arenas.arrays(forms)
+        try:
+            return arenas.arrays(forms)
+        except MemoryError:  # for so much at once
+            return None
 
     def _is_bloated(self, forms: Sequence[tuple[tuple[int, ...], np.dtype]]) -> bool:
         """Whether padding would make much of little: a request of one long row and one of many short ones."""
@@ -95,6 +102,8 @@ class Flight:
 
     def land(self, error: BaseException | None) -> None:
         """On the loop."""
+        if self.given_up is not None:
+            self.given_up.cancel()
         run = self.batch_run
         if run.has_succeeded:
             self.choice.record(self.way, run.micros, run.cpu_micros)

@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from pyserving.batching.queue import BatchTask, Piece
-from pyserving.batching.tensors import Unsplittable, split
+from pyserving.batching.tensors import Unjoinable, Unsplittable, join, split
 from pyserving.session import Handle, RunResult
 
 
@@ -35,7 +35,7 @@ class Order:
 class Request(BatchTask):
     """One caller who waits."""
 
-    __slots__ = ("arrays", "began", "future", "handle", "order", "outputs", "timer")
+    __slots__ = ("arrays", "began", "future", "handle", "order", "outputs", "rows_answered", "timer")
 
     def __init__(
         self,
@@ -56,18 +56,24 @@ class Request(BatchTask):
         self.began = perf_counter()
         self.outputs: dict[int, Sequence[np.ndarray]] | None = None
         """By first row, of a request that is cut in pieces."""
+        self.rows_answered = 0
 
     def answer(self, outputs: Sequence[np.ndarray], piece: Piece[Request]) -> None:
-        """The outputs of these rows."""
+        """The outputs of these rows.
+
+        A request that is cut fails with Unsplittable where they have not as many, with Unjoinable where they have not
+        the form of its other outputs.
+        """
         if self.future.done():
             return
         if piece.size < self.size:
             try:
                 split(outputs, [piece.size], piece.size)
-            except Unsplittable as error:
+                whole = self._gathered(outputs, piece)
+            except (Unsplittable, Unjoinable, MemoryError) as error:
                 self.fail(error)
                 return
-            if (whole := self._gathered(outputs, piece)) is None:
+            if whole is None:
                 return
             outputs = whole
         self.settle()
@@ -84,10 +90,10 @@ class Request(BatchTask):
         if self.outputs is None:
             self.outputs = {}
         self.outputs[piece.start] = outputs
-        if sum(len(part[0]) for part in self.outputs.values()) < self.size:
+        self.rows_answered += piece.size
+        if self.rows_answered < self.size:
             return None
-        parts = [self.outputs[start] for start in sorted(self.outputs)]
-        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        return join([self.outputs[start] for start in sorted(self.outputs)])
 
     def settle(self) -> None:
         """Its deadline is no matter any more."""

@@ -68,6 +68,8 @@ class BatchingSession:
         self._observe = observe
         self._loop_time = loop_time
         self._may_rerun = may_rerun
+        self._owner = object()
+        """Of all its queues. Were it the session itself, they would keep each other when the version is unloaded."""
         self._lanes: dict[Hashable, Lane] = {}
         self._routes: dict[ExecutionPlan, tuple[Lane, Order]] = {}
 
@@ -77,8 +79,10 @@ class BatchingSession:
 
     def place(self, plan: ExecutionPlan) -> str:
         """BATCHED for what goes into batches of threads; LOOP and MIXED as DirectSession, in company or not."""
-        lane = self._lanes.get(_queue_of(plan))
-        if lane is not None and not lane.is_batchable:
+        tensors_of_queue = _queue_of(plan)
+        lane = self._lanes.get(tensors_of_queue)
+        is_batchable = lane.verdict.is_batchable if lane is not None else self._is_batchable(*tensors_of_queue)
+        if not is_batchable:
             return plan.place
         never_on_loop = self._loop_time is None or self._options.batch_timeout_micros
         return BATCHED if plan.place == WORKERS or never_on_loop else plan.place
@@ -111,19 +115,30 @@ class BatchingSession:
         """
         lane, order = self._routes.get(plan) or self._new_route(plan)
         rows = tensors.batch_rows(arrays)
-        if not rows or not lane.is_batchable:
+        if not rows or not lane.verdict.is_batchable:
             return await self._direct.run(plan, arrays, handle, deadline)
-        if lane.runs_on_loop(plan.choice(arrays), rows):
-            if lane.company.is_lonely():
-                return await self._direct.run(plan, arrays, handle, deadline)
-            return await self._in_company(lane, order, arrays, rows, handle, deadline)
+        choice = plan.choice(arrays)
+        is_short = lane.runs_on_loop(choice, rows)
+        if is_short and lane.company.is_lonely():
+            return await self._direct.run(plan, arrays, handle, deadline)
         plan.check_dtypes(arrays)
+        if is_short:
+            if not lane.company.has_time():
+                await by(deadline, lane.company.turn())
+            if lane.runs_on_loop(choice, rows):  # still
+                return await self._in_company(lane, order, arrays, rows, handle, deadline)
         request = lane.schedule(order, arrays, rows, handle, deadline)
         try:
             return await request.future
         except asyncio.CancelledError:
             lane.give_up(request, counts.CANCELLED)
             raise
+        except (tensors.Unsplittable, tensors.Unjoinable) as error:  # only one that was cut is told so
+            if not self._may_rerun:
+                raise
+            if isinstance(error, tensors.Unsplittable):
+                lane.verdict.is_batchable = False
+            return await self._direct.run(plan, arrays, handle, deadline)
 
     async def _in_company(
         self,
@@ -134,15 +149,12 @@ class BatchingSession:
         handle: Handle | None,
         deadline: float | None,
     ) -> RunResult:
-        """With those that came in this turn of the loop, or in the next one that has time."""
+        """With those that came in this turn of the loop."""
         loop = asyncio.get_running_loop()
-        arrays = order.feeds_of(arrays)
-        lane.plan.check_dtypes(arrays)
         if deadline is not None and deadline <= loop.time():
             raise DeadlineExceeded(TIMED_OUT_IN_QUEUE)
+        arrays = order.feeds_of(arrays)
         future: asyncio.Future[RunResult] = loop.create_future()
-        if not lane.company.has_time():
-            await by(deadline, lane.company.turn())
         guest = Guest(arrays, rows, tensors.shapes(arrays), lane.plan.choice(arrays))
         guest.finish = partial(_settle, future, order)
         lane.company.join(guest, lambda: None if handle is None else handle.copy())
@@ -167,7 +179,7 @@ class BatchingSession:
         if lane is None:
             signature = _signature_of(self._signature_defs, *tensors_of_queue)
             lane = self._lanes[tensors_of_queue] = Lane(
-                self,
+                self._owner,
                 plan,
                 self._scheduler,
                 self._options,
@@ -176,11 +188,26 @@ class BatchingSession:
                 self._loop_time,
                 may_rerun=self._may_rerun,
             )
+            lane.verdict.is_batchable = self._is_batchable(*tensors_of_queue)
         if len(self._routes) >= self.MOST_ROUTES:
             self._forget_idle()
         order = Order(_order(lane.plan.plan.feeds, feeds), _order(fetches, lane.plan.plan.fetches))
         self._routes[plan] = lane, order
         return lane, order
+
+    def _is_batchable(self, feeds: frozenset[str], fetches: frozenset[str]) -> bool:
+        """False where requests may have any rows and one of the outputs has so many, always, as the signatures say: the
+        names of all classes, perhaps. A batch of just as many rows would be divided as if they were the requests'.
+
+        Of a tensor without dimensions nothing is known: signatures made by hand leave shapes out.
+        """
+        shapes = {
+            info.name: info.shape
+            for signature in self._signature_defs.values()
+            for info in (*signature.inputs.values(), *signature.outputs.values())
+        }
+        has_fixed_rows = {name for name, shape in shapes.items() if shape and shape[0] >= 0}
+        return bool(has_fixed_rows & feeds) or not has_fixed_rows & fetches
 
     def _forget_idle(self) -> None:
         """Those that are asked for again are made again."""
@@ -236,13 +263,13 @@ class _Prepared:
 
     def run_at_once(self, arrays: Sequence[np.ndarray]) -> RunResult | None:
         lane = self._lane
-        if lane.is_batchable and not lane.runs_on_loop(self._choice, self._rows):
+        if lane.verdict.is_batchable and not lane.runs_on_loop(self._choice, self._rows):
             return None
         return self._alone(arrays)
 
     def run(self, arrays: Sequence[np.ndarray]) -> RunResult | Later | None:
         lane = self._lane
-        if not lane.is_batchable:
+        if not lane.verdict.is_batchable:
             return self._alone(arrays)
         if not lane.runs_on_loop(self._choice, self._rows):
             return None

@@ -40,11 +40,17 @@ class JsonFormatter(logging.Formatter):
 _FORMATTERS: Mapping[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
 
 
+_INDISCREET = ("aiobotocore", "botocore", "fsspec", "s3fs")
+"""Of these libraries `debug` shows the headers and arguments of requests, credentials among them."""
+
+
 def configure(log_format: str, level: str) -> None:
     """Send every record of at least `level` (`info`, say) to stderr as `log_format` (`text` or `json`) has it.
 
     Replaces what was configured before.
     """
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[log_format]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

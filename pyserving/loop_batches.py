@@ -120,7 +120,9 @@ class LoopBatches:
         start, most = 0, self._options.max_execution_batch_size
         while start < len(guests):
             end, rows = start, 0
-            while end < len(guests) and end - start < self._company and rows + guests[end].rows <= most:
+            # They have to be answered in this turn. If their runs are long of a sudden, let them be few.
+            company = len(guests) if guests[start].choice.on_loop is None else self._company
+            while end < len(guests) and end - start < company and rows + guests[end].rows <= most:
                 rows += guests[end].rows
                 end += 1
             self._run(guests[start:end], rows)
@@ -132,9 +134,7 @@ class LoopBatches:
         run_size = self._options.run_size(rows)
         sizes = [guest.rows for guest in guests]
         feeds = [guest.arrays for guest in guests]
-        merged = None
-        if len(guests) > 1:
-            merged = [np.empty((run_size, *array.shape[1:]), array.dtype) for array in feeds[0]]
+        merged = _room(feeds[0], run_size) if len(guests) > 1 else None
         run = BatchRun(way.run, feeds, sizes, merged, may_rerun=self._may_rerun, is_even=True)
         began = self._loop_time.begin()
         mistake: Exception | None = None
@@ -171,9 +171,17 @@ class LoopBatches:
             self._observe(run.micros, LOOP)
             padding = sum(merged.nbytes // run_size * (run_size - rows) for merged in run.merged or ())
             self._counts.ran(rows, run_size, self._options.max_execution_batch_size, padding)
-        for _ in range(run.reruns):
-            self._observe(run.rerun_micros / run.reruns, LOOP)
+        for _ in range(run.runs_alone):
+            self._observe(run.micros_alone / run.runs_alone, LOOP)
         self._counts.reran(run.reruns)
+
+
+def _room(arrays: Sequence[np.ndarray], run_size: int) -> list[np.ndarray] | None:
+    """Where to merge requests with arrays like these; None where there is none."""
+    try:
+        return [np.empty((run_size, *array.shape[1:]), array.dtype) for array in arrays]
+    except MemoryError:
+        return None
 
 
 def _by_variety(guests: list[Guest]) -> list[list[Guest]]:

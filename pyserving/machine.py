@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 if sys.platform != "win32":
+    import fcntl
     import resource
 
 
@@ -22,9 +23,35 @@ def schedulable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def idle_seconds(root: Path = Path("/")) -> float:
+    """That the CPUs this process may run on have idled, all together, since the machine started.
+
+    In steps of some 10 ms. Always 0 where the system does not tell.
+    """
+    if sys.platform != "linux":
+        return 0.0
+    names = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
+    ticks = 0
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/stat").read_text().splitlines():
+            name, *spent = line.split()
+            if name in names:
+                ticks += int(spent[3]) + int(spent[4])  # idle, and idle while the disk works
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes: what the machine has to give now, or the limit of a cgroup this process is in, where that is less."""
     return min([_machine_memory(root), *_cgroup_limits(root)])
+
+
+def resident_bytes(root: Path = Path("/")) -> int:
+    """What this process has of the machine's memory now; 0 where the system does not tell."""
+    try:
+        pages = (root / "proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _machine_memory(root: Path) -> int:
@@ -151,3 +178,17 @@ def _malloc_trim() -> Callable[[int], int] | None:
         return None
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim
+
+
+def lock_file(descriptor: int, *, waits: bool = False) -> bool:
+    """Held as long as the process lives: whoever gets the lock of another's file knows that it does not.
+
+    False when another has it, or the file system knows no locks.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True

@@ -259,6 +259,8 @@ class Metrics:
         self.load_failures = self._counter("/pyserving/load_failures_total", "model", "version", "status")
         self.unload_failures = self._counter("/pyserving/unload_failures_total", "model", "version", "status")
         self.listing_problems = self._counter("/pyserving/listing_problems_total", "model")
+        self.remote_listings = self._counter("/pyserving/remote_listings_total", "model")
+        self.remote_fetched_bytes = self._counter("/pyserving/remote_fetched_bytes_total", "model")
         self.request_log_dropped = self._counter("/pyserving/request_log_dropped_total", "model", "reason")
         queue = ("model", "version", "signature")
         self.batching_queue_depth = self._gauge("/pyserving/batching/queue_depth", *queue)

@@ -61,6 +61,11 @@ def _validate_names(models: Collection[protos.ModelConfig]) -> None:
 
 def _validate_base_paths(models: Collection[protos.ModelConfig]) -> None:
     for model in models:
+        if re.match(r"[^/]+://[^/@]*:[^/@]*@", model.base_path):
+            raise InvalidArgument(
+                f"Expected model {model.name} to have a base path without a password, which logs would show; "
+                "credentials belong into the environment"
+            )
         if "\0" in model.base_path or not is_absolute(model.base_path):
             raise InvalidArgument(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"

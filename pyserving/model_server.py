@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from pyserving import auth_tokens_file, config, options, protos
 from pyserving.auth_tokens_file import AuthTokensFile
@@ -20,14 +21,15 @@ from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.codec.json.predict import NonFinite
 from pyserving.codec.predict_wire import elements_offset
-from pyserving.errors import ServingError, Unknown
-from pyserving.executors import custom_ops, xla
+from pyserving.errors import Code, ServingError, Unknown
+from pyserving.executors import custom_ops, profiler, xla
 from pyserving.executors.executor import Executor
 from pyserving.executors.version_folder import has_file
 from pyserving.frontends import monitoring, openapi, reflection, status_pages
 from pyserving.frontends.health import NOT_SERVING, Health
 from pyserving.frontends.model_service import ModelService
 from pyserving.frontends.prediction_service import PredictionService
+from pyserving.frontends.profiler_service import ProfilerService
 from pyserving.frontends.rest import RestApi, RestOptions
 from pyserving.lifecycle.attempt import Action, Attempt
 from pyserving.lifecycle.manager import AspiredVersionsManager
@@ -50,8 +52,13 @@ from pyserving.servable import Servable
 from pyserving.server_core import ServerCore
 from pyserving.session import DirectSession, Session
 from pyserving.sources.file_system import FileSystemStoragePathSource
+from pyserving.sources.fsspec_storage import FsspecStorage
+from pyserving.sources.model_cache import ModelCache
 from pyserving.sources.remote_storage import RemoteStorage
 from pyserving.sources.source_router import SourceRouter
+from pyserving.sources.storage import is_remote
+from pyserving.sources.version_copy import VersionCopy
+from pyserving.spare_time import SpareTime, at_once
 from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses, is_local
@@ -74,7 +81,8 @@ _LEAST_TEARDOWN_SECONDS = 1.0
 
 _REMOTE_QUIET_SECONDS = 5.0
 """Copying to remote storage goes file by file, each there at once, with pauses in between."""
-_REMOTE_POLL_SECONDS = 60
+_REMOTE_INCOMPLETE_SECONDS = 600.0
+"""Of a file that is uploaded nothing is seen before its end."""
 _REMOTE_ANSWER_SECONDS = 60.0
 """Graphs are fetched whole, requests are tried again, and the first of them waits for TensorFlow to be imported."""
 _REMOTE_CLOCK_MARGIN_SECONDS = 60.0
@@ -104,6 +112,7 @@ class ModelServer:
         self._has_served = False
         self._grpc: GrpcioServer | Http2Server | None = None
         self._http: HttpServer | None = None
+        self._profiler: ProfilerService | None = None
         self._core: ServerCore | None = None
         self._rest: RestApi
         self._tls: Tls | None = None
@@ -113,9 +122,14 @@ class ModelServer:
         self._with_mlmd: deque[ServableId] = deque()
         """Loaded with a file of their own for it, and not counted yet."""
         self._loop_time = LoopTime()
+        self._compute: Callable[..., Any] = at_once
+        """Calls what takes TensorFlow long in a load."""
         self.metrics = Metrics()
         self.monitor = ServableStateMonitor()
         self.health = Health()
+        self.monitor.subscribe(self._count_state)
+        self.monitor.forgotten.append(self._forget_state)
+        self.monitor.subscribe(self.health.on_state)
         self._admission = self._new_admission()
         self._unready: str | None = "the server is starting"
         """Why the server as a whole takes no requests."""
@@ -144,6 +158,8 @@ class ModelServer:
         for pool in {platform.batching.pool for platform in self._platforms.values() if platform.batching is not None}:
             self._schedulers[pool] = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
+        if settings.load_in_spare_time:
+            self._compute = SpareTime(lambda: manager.is_serving)
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = self._core = ServerCore(
             manager,
@@ -166,6 +182,8 @@ class ModelServer:
             self.health.set(name, NOT_SERVING)  # known from the start, whether or not there is a version of it
         await self._wait_for_models(core, models)
         if _grpc_addresses(settings):
+            if settings.enable_profiler:
+                self._profiler = ProfilerService(partial((await enter(Workers("profile", 1))).submit, profiler.record))
             self._grpc = await enter(self._grpc_server(core, running, request_logs))
         self._unready = None
         self.health.ready()
@@ -188,6 +206,8 @@ class ModelServer:
         """Drain: health says NOT_SERVING, new calls are refused, admitted ones are answered within the grace time."""
         self._unready = "the server is shutting down"
         self.health.drain()
+        if self._profiler is not None:
+            self._profiler.close()  # a trace may be meant to go on for longer than the grace time
         loop = asyncio.get_running_loop()
         grace_seconds = self._settings.shutdown_grace_seconds
         end = loop.time() + grace_seconds
@@ -241,8 +261,6 @@ class ModelServer:
 
     def _manager(self, loading: Workers, unloading: Workers, running: Workers) -> AspiredVersionsManager:
         settings = self._settings
-        self.monitor.subscribe(self._count_state)
-        self.monitor.subscribe(self.health.on_state)
         return AspiredVersionsManager(
             partial(self._loader, running),
             loading,
@@ -258,6 +276,9 @@ class ModelServer:
 
     def _source(self, manager: AspiredVersionsManager, scanning: Workers, scanning_remote: Workers) -> SourceRouter:
         settings = self._settings
+        is_given = "file_system_poll_wait_seconds" in self._given
+        poll_seconds = settings.file_system_poll_wait_seconds
+        remote_poll_seconds, remote_least_seconds = options.remote_poll_seconds(poll_seconds if is_given else None)
         source = partial(
             FileSystemStoragePathSource,
             servable_versions_always_present=settings.servable_versions_always_present,
@@ -271,26 +292,26 @@ class ModelServer:
             local=partial(
                 source,
                 scanning=scanning,
-                poll_wait_seconds=settings.file_system_poll_wait_seconds,
+                poll_wait_seconds=poll_seconds,
                 incomplete_version_timeout_seconds=settings.incomplete_version_timeout_seconds,
             ),
             remote=partial(
                 source,
                 scanning=scanning_remote,
-                poll_wait_seconds=self._given_or("file_system_poll_wait_seconds", _REMOTE_POLL_SECONDS),
-                incomplete_version_timeout_seconds=self._given_or("incomplete_version_timeout_seconds", 600),
+                poll_wait_seconds=remote_poll_seconds,
+                incomplete_version_timeout_seconds=(
+                    settings.incomplete_version_timeout_seconds
+                    if "incomplete_version_timeout_seconds" in self._given
+                    else _REMOTE_INCOMPLETE_SECONDS
+                ),
                 quiet_seconds=_REMOTE_QUIET_SECONDS,
                 answer_seconds=_REMOTE_ANSWER_SECONDS,
                 clock_margin_seconds=_REMOTE_CLOCK_MARGIN_SECONDS,
-                least_wait_seconds=0.0 if "file_system_poll_wait_seconds" in self._given else _REMOTE_POLL_SECONDS,
+                least_wait_seconds=remote_least_seconds,
+                on_listed=self._count_listings,
                 storage=RemoteStorage(),
             ),
         )
-
-    def _given_or(self, flag: str, remote_default: float) -> float:
-        """Each look at remote storage costs requests; of a file that is uploaded nothing is seen before its end."""
-        value: float = getattr(self._settings, flag)
-        return value if flag in self._given else remote_default
 
     def _model_config_file(self, core: ServerCore, reading: Workers) -> ModelConfigFile:
         settings = self._settings
@@ -338,16 +359,20 @@ class ModelServer:
     def _loader(self, running: Workers, version: AspiredVersion) -> ServableLoader[Servable]:
         assert self._core is not None, "versions are aspired of models that it was told of"
         platform = self._platforms[self._core.platform(version.id.name)]
+        copy = None
+        if is_remote(version.path):
+            copy = VersionCopy(version, ModelCache(self._settings.model_cache_dir), FsspecStorage())
         return ServableLoader(
             version,
             partial(self._open_executor, platform, version.id),
-            partial(self._servable, running, platform, version.path),
+            partial(self._servable, running, platform),
             self._warm_up(platform),
+            copy,
         )
 
     def _open_executor(self, platform: Platform, servable_id: ServableId, path: str) -> Executor:
         """In a loading thread."""
-        executor = platform.open(servable_id, path)
+        executor = platform.open(servable_id, path, self._compute)
         if platform.config.enable_session_metadata and has_file(path, _MLMD_FILE):
             self._with_mlmd.append(servable_id)
         return executor
@@ -434,6 +459,8 @@ class ModelServer:
             observer=request_logs,
         )
         methods: dict[str, Method] = {**prediction.methods(), **ModelService(core, self.metrics).methods()}
+        if self._profiler is not None:
+            methods |= self._profiler.methods()
         streams: dict[str, StreamMethod] = {}
         if settings.enable_grpc_healthcheck_service:
             methods |= self.health.methods
@@ -524,9 +551,12 @@ class ModelServer:
         self.metrics.know_model(name)
         self.metrics.model_version_state.labels(name, version).set(int(state.manager_state))
 
+    def _forget_state(self, id: ServableId) -> None:
+        self.metrics.model_version_state.remove(id.name, str(id.version))
+
     def _count_attempt(self, attempt: Attempt) -> None:
         metrics, loader = self.metrics, attempt.loader
-        if attempt.error is not None:
+        if attempt.error is not None and attempt.error.code is not Code.CANCELLED:
             failures = metrics.load_failures if attempt.action is Action.LOAD else metrics.unload_failures
             failures.labels(attempt.id.name, str(attempt.id.version), attempt.error.code.name).increment()
         assert isinstance(loader, ServableLoader), "all are made by _loader"
@@ -534,11 +564,18 @@ class ModelServer:
             status = "success" if opening.has_succeeded else "fail"
             metrics.load_attempt_count.labels(loader.path, status).increment()
             metrics.load_latency.labels(loader.path).increment(round(opening.micros))
+        for fetch in loader.take_fetches():
+            self._count_listings(attempt.id.name, fetch.listings)
+            metrics.remote_fetched_bytes.labels(attempt.id.name).increment(fetch.fetched_bytes)
         for warmup in loader.take_warmups():
             warmup.count_into(metrics)
         while self._with_mlmd:
             loaded = self._with_mlmd.popleft()
             metrics.mlmd_map.labels(loaded.name, str(loaded.version)).set(0)  # as the page shows a gauge of text
+
+    def _count_listings(self, name: str, listings: int) -> None:
+        if listings:
+            self.metrics.remote_listings.labels(name).increment(listings)
 
     def _count_reload(self, is_success: bool) -> None:
         self.metrics.certificate_reloads.labels("success" if is_success else "fail").increment()

@@ -31,7 +31,6 @@ class Effect(Enum):
     """What a flag does here."""
 
     WORKING = "yes"
-    NOT_YET = "no effect yet"
     REFUSED = "refused"
     """It asks for protection that is not built: the server does not start without it."""
     NOT_APPLICABLE = "not applicable"
@@ -73,7 +72,6 @@ _int64 = partial(_flag, "int64")
 _bool = partial(_flag, "bool")
 _string = partial(_flag, "string")
 _float = partial(_flag, "float")
-_NOT_YET = Effect.NOT_YET
 _REFUSED = Effect.REFUSED
 _NOT_APPLICABLE = Effect.NOT_APPLICABLE
 
@@ -85,7 +83,8 @@ class Options:
     # Ports
     port: int = _int32(
         8500,
-        "TCP port of the gRPC services, on all interfaces; with --grpc_transport=http2 on those of IPv4. 0: none",
+        "TCP port of the gRPC services, on all interfaces of IPv4; with --grpc_transport=grpcio on those of IPv6 as"
+        " well. 0: none",
     )
     grpc_socket_path: str = _string("", "Path of a UNIX socket on which the gRPC services listen as well. Empty: none")
     rest_api_port: int = _int32(0, "TCP port of HTTP: the REST API, metrics and health pages. 0: none")
@@ -236,7 +235,9 @@ class Options:
     monitoring_config_file: str = _string(
         "", "Text-format MonitoringConfig: path of the metrics page, or enable: false for none. Empty: the usual path"
     )
-    enable_profiler: bool = _bool(True, "Offer TensorFlow's profiler service on the gRPC port", _NOT_YET)
+    enable_profiler: bool = _bool(
+        False, "Offer TensorFlow's profiler service on the gRPC port (TensorFlow Serving: on by default)"
+    )
     version: bool = _bool(False, "Print versions and exit")
 
     # Ours
@@ -257,9 +258,22 @@ class Options:
         "`availability_preserving`: a version goes when the next one serves; `resource_preserving`: before it loads",
         ours=True,
     )
+    model_cache_dir: str = _string(
+        "",
+        "Folder for copies of the served versions whose base path is remote and TensorFlow cannot open, such as s3://; "
+        "several servers may share it",
+        ours=True,
+        default_in_words="`pyserving-models-UID` in the system's temporary folder",
+    )
     reload_replaced_versions: bool = _bool(
         False,
         "Load a version anew when its files are replaced under the same number; needs memory for both copies at a time",
+        ours=True,
+    )
+    load_in_spare_time: bool = _bool(
+        True,
+        "While anything is served, load and unload TensorFlow models in what requests leave of the processors (Linux); "
+        "where that is too little, and when off: beside them",
         ours=True,
     )
     servable_versions_always_present: bool = _bool(
@@ -306,7 +320,7 @@ class Options:
     )
     max_connections: int = _int32(
         0,
-        "The most connections of the HTTP port, and of gRPC with --grpc_transport=http2; further ones are closed."
+        "The most connections of the HTTP port, and of gRPC without --grpc_transport=grpcio; further ones are closed."
         " 0: from the files that the process may open, up to 16384",
         ours=True,
     )
@@ -324,7 +338,7 @@ class Options:
     )
     rest_api_ssl: bool = _bool(True, "--ssl_config_file holds for the HTTP port, too", ours=True)
     grpc_transport: str = _string(
-        "grpcio", "`grpcio`: gRPC's own server; `http2`: ours, which is several times as fast", ours=True
+        "http2", "`http2`: our own server; `grpcio`: gRPC's, which is many times slower for small requests", ours=True
     )
     rest_max_header_bytes: int = _int32(
         64 << 10, "The most bytes the headers of an HTTP request may take; beyond, it gets 431", ours=True
@@ -572,6 +586,17 @@ _LEAST: Mapping[str, int] = {
 }
 
 
+_REMOTE_POLL_SECONDS = 60
+"""Each look at remote storage costs requests."""
+
+
+def remote_poll_seconds(wished: int | None) -> tuple[int, int]:
+    """From one poll of a remote base path to the next, 0 for none, and the least from one look to the next at a version
+    that is waited for. `wished` is `--file_system_poll_wait_seconds`, None where it was not given."""
+    poll_seconds = _REMOTE_POLL_SECONDS if wished is None else max(wished, 0)
+    return poll_seconds, min(poll_seconds, _REMOTE_POLL_SECONDS) or _REMOTE_POLL_SECONDS
+
+
 _TRANSITION_THREADS = 8
 """More than most machines have CPUs: a load that waits for its storage, or an unload that waits for a lock, needs none,
 and must not keep other models waiting."""
@@ -598,7 +623,7 @@ def startup_warning(given: Collection[str]) -> str | None:
 
 
 def _why_idle(flag: Flag, given: Collection[str]) -> str | None:
-    if flag.effect in (Effect.NOT_YET, Effect.NOT_APPLICABLE):
+    if flag.effect is Effect.NOT_APPLICABLE:
         return _effect_in_words(flag)
     return "--platform_config_file says it" if flag.of_platform and "platform_config_file" in given else None
 
@@ -682,7 +707,7 @@ A flag is written `--name=value`; a boolean also `--name` or `--noname`; `-` and
 given counts. A value that cannot be read ends the server with status 255; an unknown argument is reported, and the
 server goes on. `--help` lists all flags, `--version` prints versions.
 
-"no effect yet": accepted, and named in one warning at start-up. "refused": asks for a protection that is not built yet,
+"not applicable": accepted, and named in a warning at start-up. "refused": asks for a protection that is not built yet,
 so the server does not start with it. \\*: not read beside `--platform_config_file`, which says it for each platform.
 
 ## TensorFlow Serving's

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyserving import machine, protos, session_bundle_config
 from pyserving.batching.parameters import PoolOptions, QueueOptions, pool_options, queue_options
@@ -13,6 +14,7 @@ from pyserving.executors.executor import TFLITE_MODEL_FILE, Executor, open_execu
 from pyserving.executors.version_folder import has_file
 from pyserving.model_config import PYTHON_PLATFORM, TENSORFLOW_PLATFORM
 from pyserving.options import Options
+from pyserving.spare_time import at_once
 from pyserving.types import ServableId
 
 _log = logging.getLogger(__name__)
@@ -43,8 +45,11 @@ class Platform:
     names_sessions: bool = False
     """TensorFlow is told which version a session is of, and refuses a second one of the same."""
 
-    def open(self, servable_id: ServableId, path: str) -> Executor:
-        """Open the version folder `path`; in a loading thread. Raises the ServingError that says why it failed."""
+    def open(self, servable_id: ServableId, path: str, compute: Callable[..., Any] = at_once) -> Executor:
+        """Open the version folder `path`; in a loading thread. Raises the ServingError that says why it failed.
+
+        `compute(function, *args)` calls what takes TensorFlow long.
+        """
         config = self.config
         if self.name == PYTHON_PLATFORM:
             return open_executor(PYTHON_PLATFORM, path)
@@ -65,6 +70,7 @@ class Platform:
             session_config=self._session_config_of(servable_id),
             looks_for_state=self.batching is not None,
             load_thread_pool=config.session_run_load_threadpool_index.value if has_pool else None,
+            compute=compute,
         )
 
     @property
@@ -96,8 +102,29 @@ def platforms(options: Options, cpus: int) -> Mapping[str, Platform]:
         configs.setdefault(PYTHON_PLATFORM, of_python)
     else:
         configs.pop(PYTHON_PLATFORM, None)
+    _tell_of_shared_threads([config.session_config for name, config in configs.items() if name != PYTHON_PLATFORM])
     may_name = not options.reload_replaced_versions  # which has two sessions of one version for a while
     return {name: _platform(name, config, cpus, may_name_sessions=may_name) for name, config in configs.items()}
+
+
+def _tell_of_shared_threads(sessions: Sequence[protos.ConfigProto]) -> None:
+    """TensorFlow makes some threads once, for the first session of the process."""
+    within_ops = {session.intra_op_parallelism_threads for session in sessions}
+    between_ops = {
+        session.inter_op_parallelism_threads
+        for session in sessions
+        if not session.use_per_session_threads and not session.session_inter_op_thread_pool
+    }
+    for field, numbers in (
+        ("intra_op_parallelism_threads", within_ops),
+        ("inter_op_parallelism_threads", between_ops),
+    ):
+        if len(numbers) > 1:
+            _log.warning(
+                "Platforms differ in %s (%s), but TensorFlow makes these threads once: the first model to be loaded "
+                "decides for all",
+                *(field, ", ".join(map(str, sorted(numbers)))),
+            )
 
 
 def _platform(name: str, config: protos.SessionBundleConfig, cpus: int, *, may_name_sessions: bool) -> Platform:

@@ -21,6 +21,7 @@ PACKAGES = (
     "pyserving",
     "tensorflow",
     "tensorflow.error",
+    "tensorflow.profiler",
     "tensorflow.tfrt_stub",
     "grpc.health.v1",
     "grpc.reflection.v1alpha",

@@ -372,6 +372,9 @@ class ConfigProto(Message):
     def experimental(self) -> ConfigProto.Experimental: ...
     def __init__(self, *, device_count: Mapping[builtins.str, builtins.int] | None = ..., intra_op_parallelism_threads: builtins.int | None = ..., inter_op_parallelism_threads: builtins.int | None = ..., use_per_session_threads: builtins.bool | None = ..., session_inter_op_thread_pool: Iterable[ThreadPoolOptionProto | Mapping[builtins.str, _Object]] | None = ..., placement_period: builtins.int | None = ..., device_filters: Iterable[builtins.str] | None = ..., gpu_options: GPUOptions | Mapping[builtins.str, _Object] | None = ..., pluggable_device_options: GPUOptions | Mapping[builtins.str, _Object] | None = ..., allow_soft_placement: builtins.bool | None = ..., log_device_placement: builtins.bool | None = ..., graph_options: GraphOptions | Mapping[builtins.str, _Object] | None = ..., operation_timeout_in_ms: builtins.int | None = ..., rpc_options: RPCOptions | Mapping[builtins.str, _Object] | None = ..., cluster_def: ClusterDef | Mapping[builtins.str, _Object] | None = ..., isolate_session_state: builtins.bool | None = ..., share_cluster_devices_in_session: builtins.bool | None = ..., experimental: ConfigProto.Experimental | Mapping[builtins.str, _Object] | None = ...) -> None: ...
 
+class ContinuousProfilingResponse(Message):
+    def __init__(self) -> None: ...
+
 class CoordinatedJob(Message):
     name: builtins.str
     num_tasks: builtins.int
@@ -711,6 +714,9 @@ class GetModelStatusResponse(Message):
     def model_version_status(self) -> RepeatedCompositeFieldContainer[ModelVersionStatus]: ...
     def __init__(self, *, model_version_status: Iterable[ModelVersionStatus | Mapping[builtins.str, _Object]] | None = ...) -> None: ...
 
+class GetSnapshotRequest(Message):
+    def __init__(self) -> None: ...
+
 class GradientDef(Message):
     function_name: builtins.str
     gradient_func: builtins.str
@@ -971,6 +977,18 @@ class ModelWarmupOptions(Message):
     model_version: builtins.int
     enable_all_batch_sizes_warmup: builtins.bool
     def __init__(self, *, num_request_iterations: Int32Value | Mapping[builtins.str, _Object] | None = ..., num_model_warmup_threads: Int32Value | Mapping[builtins.str, _Object] | None = ..., model_name: builtins.str | None = ..., model_version: builtins.int | None = ..., enable_all_batch_sizes_warmup: builtins.bool | None = ...) -> None: ...
+
+class MonitorRequest(Message):
+    duration_ms: builtins.int
+    monitoring_level: builtins.int
+    timestamp: builtins.bool
+    def __init__(self, *, duration_ms: builtins.int | None = ..., monitoring_level: builtins.int | None = ..., timestamp: builtins.bool | None = ...) -> None: ...
+
+class MonitorResponse(Message):
+    data: builtins.str
+    @builtins.property
+    def monitor_result(self) -> ProfilerServiceMonitorResult: ...
+    def __init__(self, *, data: builtins.str | None = ..., monitor_result: ProfilerServiceMonitorResult | Mapping[builtins.str, _Object] | None = ...) -> None: ...
 
 class MonitoringConfig(Message):
     @builtins.property
@@ -1243,6 +1261,85 @@ class PredictionLog(Message):
     def session_run_log(self) -> SessionRunLog: ...
     def __init__(self, *, log_metadata: LogMetadata | Mapping[builtins.str, _Object] | None = ..., classify_log: ClassifyLog | Mapping[builtins.str, _Object] | None = ..., regress_log: RegressLog | Mapping[builtins.str, _Object] | None = ..., predict_log: PredictLog | Mapping[builtins.str, _Object] | None = ..., predict_streamed_log: PredictStreamedLog | Mapping[builtins.str, _Object] | None = ..., multi_inference_log: MultiInferenceLog | Mapping[builtins.str, _Object] | None = ..., session_run_log: SessionRunLog | Mapping[builtins.str, _Object] | None = ...) -> None: ...
 
+class ProfileOptions(Message):
+    class TraceOptions(Message):
+        host_traceme_filter_mask: builtins.int
+        def __init__(self, *, host_traceme_filter_mask: builtins.int | None = ...) -> None: ...
+    class AdvancedConfigValue(Message):
+        string_value: builtins.str
+        bool_value: builtins.bool
+        int64_value: builtins.int
+        def __init__(self, *, string_value: builtins.str | None = ..., bool_value: builtins.bool | None = ..., int64_value: builtins.int | None = ...) -> None: ...
+    DeviceType: EnumTypeWrapper
+    UNSPECIFIED: builtins.int
+    CPU: builtins.int
+    GPU: builtins.int
+    TPU: builtins.int
+    PLUGGABLE_DEVICE: builtins.int
+    version: builtins.int
+    device_type: builtins.int
+    include_dataset_ops: builtins.bool
+    host_tracer_level: builtins.int
+    device_tracer_level: builtins.int
+    python_tracer_level: builtins.int
+    enable_hlo_proto: builtins.bool
+    start_timestamp_ns: builtins.int
+    duration_ms: builtins.int
+    repository_path: builtins.str
+    @builtins.property
+    def trace_options(self) -> ProfileOptions.TraceOptions: ...
+    @builtins.property
+    def advanced_configuration(self) -> MessageMap[builtins.str, ProfileOptions.AdvancedConfigValue]: ...
+    raise_error_on_start_failure: builtins.bool
+    session_id: builtins.str
+    override_hostname: builtins.str
+    def __init__(self, *, version: builtins.int | None = ..., device_type: builtins.int | builtins.str | None = ..., include_dataset_ops: builtins.bool | None = ..., host_tracer_level: builtins.int | None = ..., device_tracer_level: builtins.int | None = ..., python_tracer_level: builtins.int | None = ..., enable_hlo_proto: builtins.bool | None = ..., start_timestamp_ns: builtins.int | None = ..., duration_ms: builtins.int | None = ..., repository_path: builtins.str | None = ..., trace_options: ProfileOptions.TraceOptions | Mapping[builtins.str, _Object] | None = ..., advanced_configuration: Mapping[builtins.str, ProfileOptions.AdvancedConfigValue] | None = ..., raise_error_on_start_failure: builtins.bool | None = ..., session_id: builtins.str | None = ..., override_hostname: builtins.str | None = ...) -> None: ...
+
+class ProfileRequest(Message):
+    duration_ms: builtins.int
+    max_events: builtins.int
+    @builtins.property
+    def tools(self) -> RepeatedScalarFieldContainer[builtins.str]: ...
+    @builtins.property
+    def tool_options(self) -> MessageMap[builtins.str, ToolRequestOptions]: ...
+    @builtins.property
+    def opts(self) -> ProfileOptions: ...
+    repository_root: builtins.str
+    session_id: builtins.str
+    host_name: builtins.str
+    emit_xspace: builtins.bool
+    def __init__(self, *, duration_ms: builtins.int | None = ..., max_events: builtins.int | None = ..., tools: Iterable[builtins.str] | None = ..., tool_options: Mapping[builtins.str, ToolRequestOptions] | None = ..., opts: ProfileOptions | Mapping[builtins.str, _Object] | None = ..., repository_root: builtins.str | None = ..., session_id: builtins.str | None = ..., host_name: builtins.str | None = ..., emit_xspace: builtins.bool | None = ...) -> None: ...
+
+class ProfileResponse(Message):
+    @builtins.property
+    def tool_data(self) -> RepeatedCompositeFieldContainer[ProfileToolData]: ...
+    empty_trace: builtins.bool
+    @builtins.property
+    def xspace(self) -> XSpace: ...
+    def __init__(self, *, tool_data: Iterable[ProfileToolData | Mapping[builtins.str, _Object]] | None = ..., empty_trace: builtins.bool | None = ..., xspace: XSpace | Mapping[builtins.str, _Object] | None = ...) -> None: ...
+
+class ProfileToolData(Message):
+    name: builtins.str
+    data: builtins.bytes
+    def __init__(self, *, name: builtins.str | None = ..., data: builtins.bytes | None = ...) -> None: ...
+
+class ProfilerServiceMonitorResult(Message):
+    ResponseType: EnumTypeWrapper
+    EMPTY_RESULT: builtins.int
+    UTIL_ONLY: builtins.int
+    UTIL_IDLE: builtins.int
+    UTIL_IDLE_STEP: builtins.int
+    response_type: builtins.int
+    device_idle_time_percent: builtins.float
+    matrix_unit_utilization_percent: builtins.float
+    step_time_ms_avg: builtins.float
+    step_time_ms_min: builtins.float
+    step_time_ms_max: builtins.float
+    infeed_percent_avg: builtins.float
+    infeed_percent_min: builtins.float
+    infeed_percent_max: builtins.float
+    def __init__(self, *, response_type: builtins.int | builtins.str | None = ..., device_idle_time_percent: builtins.float | None = ..., matrix_unit_utilization_percent: builtins.float | None = ..., step_time_ms_avg: builtins.float | None = ..., step_time_ms_min: builtins.float | None = ..., step_time_ms_max: builtins.float | None = ..., infeed_percent_avg: builtins.float | None = ..., infeed_percent_min: builtins.float | None = ..., infeed_percent_max: builtins.float | None = ...) -> None: ...
+
 class PrometheusConfig(Message):
     enable: builtins.bool
     path: builtins.str
@@ -1321,6 +1418,16 @@ class RemoteOpRemapConfig(Message):
     @builtins.property
     def backend_model_name_to_target_address_remap(self) -> ScalarMap[builtins.str, builtins.str]: ...
     def __init__(self, *, model_name_remap: Mapping[builtins.str, builtins.str] | None = ..., target_address_remap: Mapping[builtins.str, builtins.str] | None = ..., propagate_version: builtins.bool | None = ..., propagate_model_name: builtins.bool | None = ..., backend_model_name_to_target_address_remap: Mapping[builtins.str, builtins.str] | None = ...) -> None: ...
+
+class RemoteProfilerSessionManagerOptions(Message):
+    @builtins.property
+    def profiler_options(self) -> ProfileOptions: ...
+    @builtins.property
+    def service_addresses(self) -> RepeatedScalarFieldContainer[builtins.str]: ...
+    session_creation_timestamp_ns: builtins.int
+    max_session_duration_ms: builtins.int
+    delay_ms: builtins.int
+    def __init__(self, *, profiler_options: ProfileOptions | Mapping[builtins.str, _Object] | None = ..., service_addresses: Iterable[builtins.str] | None = ..., session_creation_timestamp_ns: builtins.int | None = ..., max_session_duration_ms: builtins.int | None = ..., delay_ms: builtins.int | None = ...) -> None: ...
 
 class ResourceHandleProto(Message):
     class DtypeAndShape(Message):
@@ -1799,6 +1906,12 @@ class StepStats(Message):
     def dev_stats(self) -> RepeatedCompositeFieldContainer[DeviceStepStats]: ...
     def __init__(self, *, dev_stats: Iterable[DeviceStepStats | Mapping[builtins.str, _Object]] | None = ...) -> None: ...
 
+class StopContinuousProfilingRequest(Message):
+    def __init__(self) -> None: ...
+
+class StopContinuousProfilingResponse(Message):
+    def __init__(self) -> None: ...
+
 class StringValue(Message):
     value: builtins.str
     def __init__(self, *, value: builtins.str | None = ...) -> None: ...
@@ -1929,6 +2042,13 @@ class TensorSpecProto(Message):
     dtype: builtins.int
     def __init__(self, *, name: builtins.str | None = ..., shape: TensorShapeProto | Mapping[builtins.str, _Object] | None = ..., dtype: builtins.int | builtins.str | None = ...) -> None: ...
 
+class TerminateRequest(Message):
+    session_id: builtins.str
+    def __init__(self, *, session_id: builtins.str | None = ...) -> None: ...
+
+class TerminateResponse(Message):
+    def __init__(self) -> None: ...
+
 class ThreadPoolFactoryConfig(Message):
     @builtins.property
     def thread_pool_factory_config(self) -> Any: ...
@@ -1938,6 +2058,11 @@ class ThreadPoolOptionProto(Message):
     num_threads: builtins.int
     global_name: builtins.str
     def __init__(self, *, num_threads: builtins.int | None = ..., global_name: builtins.str | None = ...) -> None: ...
+
+class ToolRequestOptions(Message):
+    output_formats: builtins.str
+    save_to_repo: builtins.bool
+    def __init__(self, *, output_formats: builtins.str | None = ..., save_to_repo: builtins.bool | None = ...) -> None: ...
 
 class TrackableObjectGraph(Message):
     class TrackableObject(Message):
@@ -2040,6 +2165,77 @@ class VersionDef(Message):
     @builtins.property
     def bad_consumers(self) -> RepeatedScalarFieldContainer[builtins.int]: ...
     def __init__(self, *, producer: builtins.int | None = ..., min_consumer: builtins.int | None = ..., bad_consumers: Iterable[builtins.int] | None = ...) -> None: ...
+
+class XEvent(Message):
+    metadata_id: builtins.int
+    offset_ps: builtins.int
+    num_occurrences: builtins.int
+    duration_ps: builtins.int
+    @builtins.property
+    def stats(self) -> RepeatedCompositeFieldContainer[XStat]: ...
+    def __init__(self, *, metadata_id: builtins.int | None = ..., offset_ps: builtins.int | None = ..., num_occurrences: builtins.int | None = ..., duration_ps: builtins.int | None = ..., stats: Iterable[XStat | Mapping[builtins.str, _Object]] | None = ...) -> None: ...
+
+class XEventMetadata(Message):
+    id: builtins.int
+    name: builtins.str
+    display_name: builtins.str
+    metadata: builtins.bytes
+    @builtins.property
+    def stats(self) -> RepeatedCompositeFieldContainer[XStat]: ...
+    @builtins.property
+    def child_id(self) -> RepeatedScalarFieldContainer[builtins.int]: ...
+    def __init__(self, *, id: builtins.int | None = ..., name: builtins.str | None = ..., display_name: builtins.str | None = ..., metadata: builtins.bytes | None = ..., stats: Iterable[XStat | Mapping[builtins.str, _Object]] | None = ..., child_id: Iterable[builtins.int] | None = ...) -> None: ...
+
+class XLine(Message):
+    id: builtins.int
+    display_id: builtins.int
+    name: builtins.str
+    display_name: builtins.str
+    timestamp_ns: builtins.int
+    duration_ps: builtins.int
+    @builtins.property
+    def events(self) -> RepeatedCompositeFieldContainer[XEvent]: ...
+    def __init__(self, *, id: builtins.int | None = ..., display_id: builtins.int | None = ..., name: builtins.str | None = ..., display_name: builtins.str | None = ..., timestamp_ns: builtins.int | None = ..., duration_ps: builtins.int | None = ..., events: Iterable[XEvent | Mapping[builtins.str, _Object]] | None = ...) -> None: ...
+
+class XPlane(Message):
+    id: builtins.int
+    name: builtins.str
+    @builtins.property
+    def lines(self) -> RepeatedCompositeFieldContainer[XLine]: ...
+    @builtins.property
+    def event_metadata(self) -> MessageMap[builtins.int, XEventMetadata]: ...
+    @builtins.property
+    def stat_metadata(self) -> MessageMap[builtins.int, XStatMetadata]: ...
+    @builtins.property
+    def stats(self) -> RepeatedCompositeFieldContainer[XStat]: ...
+    def __init__(self, *, id: builtins.int | None = ..., name: builtins.str | None = ..., lines: Iterable[XLine | Mapping[builtins.str, _Object]] | None = ..., event_metadata: Mapping[builtins.int, XEventMetadata] | None = ..., stat_metadata: Mapping[builtins.int, XStatMetadata] | None = ..., stats: Iterable[XStat | Mapping[builtins.str, _Object]] | None = ...) -> None: ...
+
+class XSpace(Message):
+    @builtins.property
+    def planes(self) -> RepeatedCompositeFieldContainer[XPlane]: ...
+    @builtins.property
+    def errors(self) -> RepeatedScalarFieldContainer[builtins.str]: ...
+    @builtins.property
+    def warnings(self) -> RepeatedScalarFieldContainer[builtins.str]: ...
+    @builtins.property
+    def hostnames(self) -> RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(self, *, planes: Iterable[XPlane | Mapping[builtins.str, _Object]] | None = ..., errors: Iterable[builtins.str] | None = ..., warnings: Iterable[builtins.str] | None = ..., hostnames: Iterable[builtins.str] | None = ...) -> None: ...
+
+class XStat(Message):
+    metadata_id: builtins.int
+    double_value: builtins.float
+    uint64_value: builtins.int
+    int64_value: builtins.int
+    str_value: builtins.str
+    bytes_value: builtins.bytes
+    ref_value: builtins.int
+    def __init__(self, *, metadata_id: builtins.int | None = ..., double_value: builtins.float | None = ..., uint64_value: builtins.int | None = ..., int64_value: builtins.int | None = ..., str_value: builtins.str | None = ..., bytes_value: builtins.bytes | None = ..., ref_value: builtins.int | None = ...) -> None: ...
+
+class XStatMetadata(Message):
+    id: builtins.int
+    name: builtins.str
+    description: builtins.str
+    def __init__(self, *, id: builtins.int | None = ..., name: builtins.str | None = ..., description: builtins.str | None = ...) -> None: ...
 
 class _grpc_reflection_v1_ErrorResponse(Message):
     error_code: builtins.int

@@ -160,7 +160,9 @@ class ServerCore:
             return [state]
         states = self._monitor.versions(spec.name)
         if not states:
-            raise NotFound(f"Could not find any versions of model {spec.name}")
+            problem = self._source.problems.get(spec.name)
+            reason = "" if problem is None else f": {problem}"
+            raise NotFound(f"Could not find any versions of model {spec.name}{reason}")
         return states
 
     def _handle(self, spec: ModelSpec) -> ServableHandle:

@@ -6,6 +6,7 @@ All of it happens in the loading thread; what there is to count goes into a repo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from pyserving.codec import model_spec
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES, TensorProtoInputs
 from pyserving.core import SessionRun
 from pyserving.errors import DataLoss, InvalidArgument, Unimplemented
+from pyserving.executors.version_folder import has_file
 from pyserving.inference.classify import classify
 from pyserving.inference.multi_inference import multi_inference
 from pyserving.inference.regress import regress
@@ -97,7 +99,9 @@ def no_warmup(path: str, servable: object, report: WarmupReport) -> None:
 
 
 def _tensorflow_records(file: str) -> Iterator[bytes] | None:
-    from pyserving.executors.tf_record import records  # imports TensorFlow, which the model's load has done already
+    if not has_file(*os.path.split(file)):
+        return None
+    from pyserving.executors.tf_record import records  # imports TensorFlow, which not every model's load has done
 
     return records(file)
 

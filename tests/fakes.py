@@ -29,6 +29,7 @@ class FakeLoader:
         self.unload_error: Exception | None = None
         self.loads = 0
         self.unloads = 0
+        self.is_cancelled = False
         self.servable: FakeServable | None = None
 
     @property
@@ -42,6 +43,9 @@ class FakeLoader:
             raise self.error
         self.servable = FakeServable(self.aspired.id)
         return self.servable
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
 
     def unload(self) -> None:
         assert self.servable is not None, "never loaded"

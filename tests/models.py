@@ -5,8 +5,7 @@ TensorFlow is imported when the first model is exported, not before.
 
 from __future__ import annotations
 
-import os
-import shutil
+import fcntl
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,18 +17,14 @@ ASSET_CONTENTS = b"asset-file-contents"
 
 
 def export_once(cache: Path, export: Callable[[Path], None]) -> Path:
-    """The version folder that `export` makes, shared by all who pass the same `cache`.
-
-    Two processes may both export; the first rename wins and both use its files.
-    """
+    """The version folder that `export` makes, shared by all who pass the same `cache`; other processes wait for it."""
     base_path = cache / export.__name__
-    if not base_path.exists():
-        draft = cache / f"{export.__name__}.{os.getpid()}"
-        export(draft / "1")
-        try:
+    with open(cache / f"{export.__name__}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not base_path.exists():
+            draft = cache / f"{export.__name__}.draft"
+            export(draft / "1")
             draft.rename(base_path)
-        except OSError:  # somebody else was first
-            shutil.rmtree(draft)
     return base_path / "1"
 
 
@@ -170,6 +165,17 @@ def identity_types() -> list[DataType]:
     from tensorflow.core.framework import types_pb2
 
     return [t for t in DataType if t.numpy is not None and t in types_pb2.DataType.values()]
+
+
+def brightness(path: Path) -> None:
+    """The mean of each of the `images` (uint8 [-1, 64, 64, 3]), and 41.5, as `brightness`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.Session(graph=tf.Graph()) as session:
+        images = v1.placeholder(tf.uint8, [None, 64, 64, 3], name="images")
+        mean = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2, 3]) + 41.5
+        save_graph(path, session, {"serving_default": signature({"images": images}, {"brightness": mean})})
 
 
 def slow(path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyserving import batch_flight
 from pyserving.batch_lane import MOST_REFUSALS, STUCK_SECONDS
+from pyserving.batching import tensors
 from pyserving.batching.counts import BatchCounts
 from pyserving.batching.parameters import QueueOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
@@ -29,6 +33,7 @@ from pyserving.loop_batches import LoopBatches
 from pyserving.loop_time import LoopTime
 from pyserving.metrics import Metrics
 from pyserving.session import DirectSession, RunResult
+from pyserving.signature import DataType, SignatureDef, TensorInfo
 from pyserving.workers import Job, Workers
 from tests.batching.row_executor import RowExecutor
 from tests.clock import Clock
@@ -69,6 +74,19 @@ class Handles:
 
     def close(self) -> None:
         self.open -= 1
+
+
+class Ticks:
+    """Takes the place of `perf_counter` and `thread_time` in modules; time passes when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+        self._now = 0.0
+        for module in modules:
+            for clock in ("perf_counter", "thread_time"):
+                monkeypatch.setattr(f"{module}.{clock}", lambda: self._now, raising=False)
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
 
 
 class Model:
@@ -348,6 +366,66 @@ async def test_cancelled_request_never_runs(model, threads, executor):
     assert m.dropped("cancelled") == 1
 
 
+@pytest.mark.proves("difference: Batching: a request past its deadline, or cancelled")
+async def test_request_cancelled_in_the_turn_in_which_its_batch_is_formed_never_runs(model, threads, executor):
+    m = model()
+    asked = await m.asked(m.run([[1.0]]))
+    gone, *others = await m.asked(m.run([[2.0]]), m.run([[3.0]]))
+    gone.cancel()
+    await threads.release()  # before the one that was cancelled could tell anybody
+    assert values(await asyncio.gather(*asked, *others)) == [[[1.0]], [[3.0]]]
+    assert executor.shapes == [(1, 1), (1, 1)]
+    assert m.dropped("cancelled") == 1
+
+
+async def test_batch_of_nobody_is_not_run(model, threads, executor):
+    m = model()
+    asked = await m.asked(m.run([[1.0]]))
+    gone = await m.asked(m.run([[2.0]]), m.run([[3.0]]))
+    for each in gone:
+        each.cancel()
+    await threads.release()
+    await asyncio.gather(*asked)
+    assert executor.shapes == [(1, 1)]
+    assert m.dropped("cancelled") == 2
+    assert m.sample(":pyserving:batching:queue_depth") == 0
+
+
+async def test_depth_is_told_though_all_that_waited_are_expired(model, threads, clock):
+    m = model()
+    asked = await m.asked(m.run([[1.0]]))
+    late = await m.asked(m.run([[2.0]], deadline=now() + HOUR))
+    clock.advance(HOUR)
+    await threads.release()  # before the timer has had its turn
+    assert m.sample(":pyserving:batching:queue_depth") == 0
+    assert m.dropped("deadline") == 1
+    await asyncio.gather(*asked, *late, return_exceptions=True)
+
+
+async def test_first_run_is_no_measure_of_those_that_come_after_it(model, threads, executor, monkeypatch):
+    ticks = Ticks(monkeypatch, "pyserving.batch_lane", "pyserving.batch_flight")
+    executor.before_run = lambda: ticks.advance(HOUR)
+    m = model()
+    asked = await m.asked(m.run([[1.0]]))
+    await threads.release()
+    asked += await m.asked(m.run([[2.0]], deadline=now() + HOUR / 2), m.run([[3.0]]))
+    await threads.release()
+    assert values(await asyncio.gather(*asked)) == [[[1.0]], [[2.0]], [[3.0]]]
+    assert executor.shapes == [(1, 1), (2, 1)]
+
+
+async def test_run_that_nobody_waits_for_is_forgotten_as_soon_as_it_has_ended(model, threads, clock):
+    m = model()
+    late = await m.asked(*(m.run(np.ones((1, 1 << 16), np.float32), deadline=now() + HOUR) for _ in range(2)))
+    clock.advance(HOUR)
+    assert {type(error) for error in await asyncio.gather(*late, return_exceptions=True)} == {DeadlineExceeded}
+    flight = weakref.ref(threads.held[0].__self__)
+    late.clear()
+    await threads.release()
+    await turns()
+    assert flight() is None
+
+
 async def test_run_that_nobody_waits_for_and_does_not_end_gets_a_stand_in(executor, running, clock):
     async with Workers("batch", 1) as batches:
         m = Model(executor, running, batches)
@@ -381,6 +459,16 @@ async def test_full_queue_is_unavailable_and_counted(model, threads):
     assert m.dropped("full") == 1
     await threads.release()
     await asyncio.gather(*asked)
+
+
+async def test_queue_is_not_full_while_a_thread_is_free(model, threads, executor):
+    m = model(max_batch_size=1, max_execution_batch_size=1, max_enqueued_batches=1)
+    asked = await m.asked(m.run([[1.0]]), m.run([[2.0]]), m.run([[3.0]]))
+    await threads.release()
+    *answers, refused = await asyncio.gather(*asked, return_exceptions=True)
+    assert values(answers) == [[[1.0]], [[2.0]]]
+    assert isinstance(refused, Unavailable)
+    assert m.dropped("full") == 1
 
 
 @pytest.mark.proves("field BatchingParameters.max_batch_size")
@@ -437,6 +525,35 @@ async def test_padding_that_would_make_much_of_little_is_not_done(model, threads
     assert isinstance(bad, InvalidArgument)
 
 
+async def test_requests_that_are_not_padded_share_nothing_but_the_batch(model, threads, monkeypatch):
+    monkeypatch.setattr(batch_flight, "_MOST_PADDED_BYTES", 100)
+    m = model(pad_variable_length_inputs=True)
+    wide, high = np.ones((1, 1, 100), np.float32), np.ones((1, 100, 1), np.float32)
+    asked = await m.asked(*(m.run(-array) for array in (wide, high) * 9), m.run(wide))
+    await threads.release()
+    *bad, good = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(error) for error in bad} == {InvalidArgument}
+    assert good.outputs[0].shape == wide.shape
+    for _ in range(MOST_REFUSALS):
+        asked = await m.asked(m.run(wide), m.run(high))
+        await threads.release()
+        assert [result.outputs[0].shape for result in await asyncio.gather(*asked)] == [wide.shape, high.shape]
+    assert m.session.place(m.session.plan(("x:0",), ("same:0",))) == "batched"
+    assert m.sample(":pyserving:batching:reruns_total") == 0
+
+
+async def test_requests_run_one_by_one_where_there_is_no_memory_to_merge_them(model, threads, executor, monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    m = model()
+    monkeypatch.setattr(tensors.Arenas, "arrays", no_memory)
+    asked = await m.asked(m.run([[1.0]]), m.run([[2.0]]))
+    await threads.release()
+    assert values(await asyncio.gather(*asked)) == [[[1.0]], [[2.0]]]
+    assert executor.shapes == [(1, 1), (1, 1)]
+
+
 @pytest.mark.proves(
     "field BatchingParameters.enable_large_batch_splitting", "field BatchingParameters.max_execution_batch_size"
 )
@@ -459,6 +576,7 @@ async def test_one_piece_that_fails_fails_its_request_and_spares_the_rest(model,
     with pytest.raises(InvalidArgument, match="a row is negative"):
         await asked
     assert executor.shapes == [(2, 1)]
+    assert m.sample(":pyserving:batching:queue_depth") == 0
 
 
 @pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
@@ -486,13 +604,68 @@ async def test_model_that_refuses_every_batch_is_not_asked_again(model, threads,
     assert executor.shapes == [(1, 1), (1, 1)]
 
 
-async def test_outputs_without_rows_of_a_request_that_is_cut_fail_it(model, threads):
-    m = model(max_batch_size=4, max_execution_batch_size=2, enable_large_batch_splitting=True)
-    asked = await m.asked(m.run(rows(3), fetches=("mean:0",)), m.run(rows(1), fetches=("mean:0",)))
+@pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
+async def test_request_that_cannot_be_put_together_again_is_run_whole(model, threads, executor):
+    m = model(max_batch_size=6, max_execution_batch_size=2, enable_large_batch_splitting=True)
+    (cut,) = await m.asked(m.run(rows(5), fetches=("mean:0",)))
     await threads.release()
-    cut, whole = await asyncio.gather(*asked, return_exceptions=True)
-    assert isinstance(cut, FailedPrecondition)
-    assert whole.outputs[0] == 1.0
+    assert (await cut).outputs[0] == 1.0
+    assert executor.shapes == [(2, 2), (5, 2)]
+    await m.run(rows(6), fetches=("mean:0",))
+    assert executor.shapes[2:] == [(6, 2)]
+
+
+async def test_request_that_cannot_be_put_together_again_fails_where_it_may_have_changed_the_model(model, threads):
+    m = model(may_rerun=False, max_batch_size=4, max_execution_batch_size=2, enable_large_batch_splitting=True)
+    (cut,) = await m.asked(m.run(rows(3), fetches=("mean:0",)))
+    await threads.release()
+    with pytest.raises(FailedPrecondition, match="Batched output tensor has 0 dimensions"):
+        await cut
+
+
+async def test_pieces_that_were_padded_apart_are_no_answer(model, threads, executor):
+    m = model(
+        max_batch_size=4, max_execution_batch_size=2, enable_large_batch_splitting=True, pad_variable_length_inputs=True
+    )
+    small, large = np.ones((3, 2), np.float32), np.full((2, 3), 5, np.float32)
+    asked = await m.asked(m.run(small), m.run(large))
+    await threads.release()
+    assert values(await asyncio.gather(*asked)) == [small.tolist(), large.tolist()]
+    assert executor.shapes == [(2, 2), (2, 3), (1, 3), (3, 2)]
+    assert m.session.place(m.session.plan(("x:0",), ("same:0",))) == "batched"
+
+
+async def test_request_that_is_cut_may_have_no_outputs(model, threads):
+    m = model(max_batch_size=4, max_execution_batch_size=2, enable_large_batch_splitting=True)
+    (cut,) = await m.asked(m.run(rows(4), fetches=()))
+    await threads.release()
+    assert list((await cut).outputs) == []
+
+
+@pytest.mark.proves("difference: Batching: no rows, scalars, no inputs, outputs without rows")
+async def test_output_with_rows_of_its_own_is_never_divided(model, threads, executor):
+    names = TensorInfo("rows:0", DataType.DT_FLOAT, (7,))
+    scores = TensorInfo("same:0", DataType.DT_FLOAT, (-1, 2))
+    x = TensorInfo("x:0", DataType.DT_FLOAT, (-1, 2))
+    executor.signature_defs = {"serving_default": SignatureDef({"x": x}, {"names": names, "scores": scores})}
+    m = model()
+    fetches = ("rows:0", "same:0")
+    assert m.session.place(m.session.plan(("x:0",), fetches)) == "workers"
+    results = await asyncio.gather(*(m.run(rows(1), fetches=fetches) for _ in range(7)))
+    assert values(results) == [[1] * 7] * 7
+    asked = await m.asked(*(m.run(rows(1), fetches=("same:0",)) for _ in range(7)))
+    await threads.release()
+    await asyncio.gather(*asked)
+    assert executor.shapes[7:] == [(7, 2)]
+
+
+async def test_lone_request_shows_that_outputs_are_without_rows(model, threads, executor):
+    m = model()
+    asked = await m.asked(m.run(rows(1), fetches=("rows:0",)))
+    await threads.release()
+    asked += [asyncio.ensure_future(m.run(rows(1), fetches=("rows:0",))) for _ in range(7)]
+    assert values(await asyncio.gather(*asked)) == [[1] * 7] * 8
+    assert not threads.held
 
 
 async def test_outputs_without_rows_fail_where_requests_may_change_the_model(model, threads):
@@ -655,6 +828,29 @@ async def test_short_request_for_which_this_turn_has_no_time_runs_in_a_later_one
     assert executor.shapes == [(2, 1), (1, 1)]
 
 
+async def test_who_has_waited_for_a_turn_goes_to_a_thread_if_runs_are_long_by_then(short, executor):
+    async def run_late(m: Model) -> RunResult:
+        m.session._loop_time.spend(1e6)
+        return await m.run([[3.0]])
+
+    m = await short(pause_seconds=float("inf"))
+    late = asyncio.ensure_future(run_late(m))
+    await turns(1)
+    m.session.plan(("x:0",), ("same:0",)).choice([rows(1)]).record_on_loop(50_000, 50_000)
+    assert values([await late]) == [[[3.0]]]
+    assert threading.main_thread() not in executor.threads
+
+
+async def test_runs_that_are_long_of_a_sudden_are_few(short, executor, monkeypatch):
+    m = await short(pause_seconds=float("inf"))
+    ticks = Ticks(monkeypatch, "pyserving.loop_batches", "pyserving.loop_time", "pyserving.batching.run")
+    executor.before_run = lambda: ticks.advance(HOUR)
+    guests = 4 * LoopBatches.FIRST_COMPANY
+    await asyncio.gather(*(m.run([[1.0]]) for _ in range(guests)))
+    assert executor.shapes == [(LoopBatches.FIRST_COMPANY, 1), (guests - LoopBatches.FIRST_COMPANY, 1)]
+    assert set(executor.threads) == {threading.main_thread()}
+
+
 async def test_known_requests_are_put_off_to_the_end_of_the_turn(short, executor, monkeypatch):
     m = await short()
     handle = Handles()
@@ -725,6 +921,16 @@ async def test_metrics_tell_of_batches(model, threads):
     assert m.sample(":tensorflow:serving:batching_session:processed_batch_size_sum{}") == 5
 
 
+async def test_request_that_is_cut_counts_once_with_all_its_rows(model, threads):
+    m = model(max_batch_size=6, max_execution_batch_size=2, enable_large_batch_splitting=True)
+    asked = await m.asked(m.run(rows(5)))
+    await threads.release()
+    await asyncio.gather(*asked)
+    assert m.sample(":tensorflow:serving:batching_session:input_batch_size_sum{}") == 5
+    assert m.sample(":tensorflow:serving:batching_session:input_batch_size_count{}") == 1
+    assert m.sample(":tensorflow:serving:batching_session:wrapped_run_count{}") == 3
+
+
 @pytest.mark.parametrize(
     ("fetches", "signature"),
     [(("same:0",), "serving_default"), (("double:0", "same:0"), "both"), (("double:0",), "both"), (("rows:0",), "")],
@@ -735,6 +941,40 @@ async def test_queue_is_labelled_with_the_signature_it_serves(model, threads, fe
     assert m.dropped("full", signature) == 0
     await threads.release()
     await asyncio.gather(*asked)
+
+
+async def test_queues_of_one_label_are_counted_together(model, threads):
+    m = model()
+    asked = await m.asked(m.run(rows(1)))
+    asked += await m.asked(*(m.run(rows(1), fetches=("double:0", "same:0")) for _ in range(2)))
+    asked += await m.asked(m.run(rows(1), fetches=("double:0",)))
+    depth = ':pyserving:batching:queue_depth{model="m",version="1",signature="both"}'
+    assert m.sample(depth) == 3
+    await threads.release()
+    await asyncio.gather(*asked)
+    assert m.sample(depth) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"pad_variable_length_inputs": True}, {"batch_timeout_micros": 1}])
+async def test_session_that_is_let_go_of_is_gone_without_a_collection(running, options):
+    executor = RowExecutor()
+    executor.is_short = True
+    async with Workers("batch", 2) as batches:
+        m = Model(executor, running, batches, **options)
+        for _ in range(20):
+            await asyncio.gather(*(m.run(rows(1)) for _ in range(8)), m.run(rows(2), deadline=now() + HOUR))
+        with pytest.raises(DeadlineExceeded):
+            await m.run(rows(1), deadline=now())
+        (lane,) = m.session._lanes.values()
+        kept = [weakref.ref(each) for each in (m.session, lane, executor)]
+        gc.disable()
+        try:
+            del lane, executor, m
+            await batches.idle()
+            await turns()
+            assert [each() for each in kept] == [None] * 3
+        finally:
+            gc.enable()
 
 
 async def test_queues_without_work_are_forgotten(model, threads, monkeypatch):
@@ -754,7 +994,7 @@ async def test_place_of_a_plan_is_in_batches_as_long_as_the_model_takes_them(mod
     asked = await m.asked(m.run([[1.0]]))
     await threads.release()
     await asyncio.gather(*asked)
-    m.session._lanes[frozenset({"x:0"}), frozenset({"same:0"})].is_batchable = False
+    m.session._lanes[frozenset({"x:0"}), frozenset({"same:0"})].verdict.is_batchable = False
     assert m.session.place(plan) == "workers"
 
 

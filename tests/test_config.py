@@ -196,6 +196,14 @@ def test_relative_base_path_is_refused_before_platforms_are_looked_at():
     assert error.status == ("INVALID_ARGUMENT: Expected model a to have an absolute path or URI; got base_path()=./a")
 
 
+@pytest.mark.proves("difference: A password in a base path")
+def test_base_path_with_a_password_is_refused_and_not_repeated():
+    error = refusal(models({"name": "a", "base_path": "https://me:secret@host/m"}))
+
+    assert error.status.startswith("INVALID_ARGUMENT: Expected model a to have a base path without a password")
+    assert "secret" not in error.status
+
+
 @pytest.mark.parametrize(
     ("path", "absolute"),
     [

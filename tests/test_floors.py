@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pyserving"
 
 FLOORS: list[list[str]] = [
-    ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine"],
+    ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine", "spare_time"],
     ["lifecycle", "batching", "codec", "core", "inference", "outcome", "model_config"],
     [
         "sources",

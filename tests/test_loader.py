@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from pyserving.errors import DataLoss, InvalidArgument, NotFound
+from pyserving.errors import DataLoss, InvalidArgument, NotFound, ServingError, Unavailable
 from pyserving.executors.executor import Executor, Plan
 from pyserving.loader import ServableLoader
 from pyserving.signature import SignatureDef
 from pyserving.types import AspiredVersion, ServableId
-from pyserving.warmup import WarmupReport
+from pyserving.warmup import Reading, WarmupReport
 
 VERSION = AspiredVersion(ServableId("m", 3), "/models/m/003")
 
@@ -47,7 +47,7 @@ class Opener:
         return self.opened[-1]
 
 
-def servable(id: ServableId, executor: Executor) -> tuple[ServableId, Executor]:
+def servable(path: str, id: ServableId, executor: Executor) -> tuple[ServableId, Executor]:
     return id, executor
 
 
@@ -79,7 +79,7 @@ def test_load_that_failed_may_be_tried_again():
 def test_executor_is_closed_when_no_servable_can_be_made_of_it():
     opener = Opener()
 
-    def refuse(id: ServableId, executor: Executor) -> None:
+    def refuse(path: str, id: ServableId, executor: Executor) -> None:
         raise InvalidArgument("no signatures")
 
     loader = ServableLoader(VERSION, opener, refuse)
@@ -139,7 +139,7 @@ def test_error_of_a_failed_warm_up_may_be_kept_without_keeping_the_model():
 def test_error_of_a_failed_load_may_be_kept_without_keeping_the_model():
     opener = Opener()
 
-    def refuse(id: ServableId, executor: Executor) -> None:
+    def refuse(path: str, id: ServableId, executor: Executor) -> None:
         try:
             executor.plan((), ())
         except InvalidArgument as error:
@@ -150,3 +150,70 @@ def test_error_of_a_failed_load_may_be_kept_without_keeping_the_model():
     executor = weakref.ref(opener.opened.pop())
     assert raised.value.__traceback__ is not None
     assert executor() is None
+
+
+class Copy:
+    """Of VERSION, elsewhere on the disk."""
+
+    def __init__(self, error: ServingError | None = None) -> None:
+        self.error = error
+        self.is_there = False
+        self.is_cancelled = False
+
+    def bring(self) -> str:
+        if self.error is not None:
+            raise self.error
+        self.is_there = True
+        return "/cache/3"
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def remove(self) -> None:
+        self.is_there = False
+
+
+def test_a_copy_is_what_is_opened_and_warmed_and_goes_when_it_is_unloaded():
+    opener, copy, told = Opener(), Copy(), []
+
+    def warm_up(path: str, servable: tuple[ServableId, Executor], report: WarmupReport) -> None:
+        told.append(path)
+        report.reading = Reading(path, "OK", 1, 12.0)
+
+    def make(path: str, id: ServableId, executor: Executor) -> tuple[ServableId, Executor]:
+        told.append(path)
+        return id, executor
+
+    loader = ServableLoader(VERSION, opener, make, warm_up, copy)
+    loader.load()
+    assert [opener.opened[0].path, *told] == ["/cache/3"] * 3
+    assert [warmup.reading.model_path for warmup in loader.take_warmups()] == [loader.path] == ["/models/m/003"]
+    assert copy.is_there
+    loader.unload()
+    assert not copy.is_there
+
+
+def test_a_load_that_fails_leaves_no_copy_and_speaks_of_the_version():
+    copy = Copy()
+    loader = ServableLoader(VERSION, Opener(failures=1), servable, copy=copy)
+    with pytest.raises(NotFound, match=r"^nothing at /models/m/003$"):
+        loader.load()
+    assert not copy.is_there
+    loader.load()
+    assert copy.is_there
+
+
+def test_a_copy_that_cannot_be_had_fails_the_load_before_anything_is_opened():
+    opener = Opener()
+    loader = ServableLoader(VERSION, opener, servable, copy=Copy(Unavailable("line cut")))
+    with pytest.raises(Unavailable, match="line cut"):
+        loader.load()
+    assert opener.opened == []
+    assert list(loader.take_attempts()) == []
+
+
+def test_a_load_that_nobody_wants_breaks_its_copying_off():
+    copy = Copy()
+    ServableLoader(VERSION, Opener(), servable, copy=copy).cancel()
+    ServableLoader(VERSION, Opener(), servable).cancel()
+    assert copy.is_cancelled

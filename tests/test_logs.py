@@ -81,3 +81,12 @@ def test_second_configuration_replaces_the_first(capsys):
     logging.getLogger("pyserving.x").info("once")
 
     assert json.loads(capsys.readouterr().err)["message"] == "once"
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", "INFO"), ("info", "INFO"), ("error", "ERROR")])
+def test_libraries_that_would_show_credentials_are_never_asked_for_details(level, shown):
+    configure("text", level)
+
+    for name in ("aiobotocore", "botocore", "fsspec", "s3fs"):
+        assert logging.getLevelName(logging.getLogger(name).level) == shown
+        logging.getLogger(name).setLevel(logging.NOTSET)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyserving import machine
-from pyserving.machine import available_memory, schedulable_cpus
+from pyserving.machine import available_memory, resident_bytes, schedulable_cpus
 
 MIB = 1 << 20
 
@@ -27,6 +27,13 @@ def write(root: Path, path: str, text: str) -> None:
 def root(tmp_path: Path) -> Path:
     write(tmp_path, "proc/meminfo", f"MemTotal: {8192 * 1024} kB\nMemAvailable:    {4096 * 1024} kB\nBuffers: 1 kB\n")
     return tmp_path
+
+
+def test_what_the_process_has_is_counted_in_pages(root):
+    write(root, "proc/self/statm", "900 300 200 1 0 100 0\n")
+
+    assert resident_bytes(root) == 300 * os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(root / "nowhere") == 0
 
 
 def test_memory_is_the_machines_where_no_cgroup_limits_it(root):
@@ -92,10 +99,6 @@ def test_freed_memory_goes_back_to_the_machine():
     libc.free(blocks[-1])
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_a_c_library_that_needs_not_be_told_is_left_alone(monkeypatch):
     monkeypatch.setattr(machine, "_malloc_trim", lambda: None)
     assert machine.give_back_free_memory() is None
@@ -152,6 +155,16 @@ print(seen)
 """
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "[100, 150, 150, 200]\n"
+
+
+def test_idle_time_is_that_of_the_cpus_which_the_process_may_use(root):
+    mine = min(os.sched_getaffinity(0))
+    write(root, "proc/stat", f"cpu  9 9 9 900 90 9\ncpu{mine} 5 0 5 300 50 7 0\ncpu4242 5 0 5 600 40 0 0\nintr 1 2\n")
+    assert machine.idle_seconds(root) == 350 / os.sysconf("SC_CLK_TCK")
+
+
+def test_idle_time_is_none_where_the_system_does_not_tell(tmp_path):
+    assert machine.idle_seconds(tmp_path) == 0.0
 
 
 INTEL = "processor\t: 0\nflags\t\t: fpu sse4_2 avx2 {}\n"

@@ -19,6 +19,7 @@ from pyserving.options import (
     inflight_limits,
     markdown,
     parse,
+    remote_poll_seconds,
     saved_model_tags,
     startup_warning,
     transition_patience_seconds,
@@ -74,7 +75,7 @@ num_tflite_interpreters_per_pool int32 1
 enable_signature_method_name_check bool false
 xla_cpu_compilation_enabled bool false
 xla_gpu_compilation_enabled bool false
-enable_profiler bool true
+enable_profiler bool false
 thread_pool_factory_config_file string ""
 mixed_precision string ""
 skip_initialize_tpu bool false
@@ -113,10 +114,10 @@ def test_no_words_give_the_defaults():
         ("--enable_batching", "enable_batching", True),
         ("--enable_batching=TRUE", "enable_batching", True),
         ("--enable_batching=1", "enable_batching", True),
-        ("--enable_profiler=False", "enable_profiler", False),
-        ("--enable_profiler=0", "enable_profiler", False),
-        ("--noenable_profiler", "enable_profiler", False),
-        ("--noenable-profiler", "enable_profiler", False),
+        ("--enable_model_warmup=False", "enable_model_warmup", False),
+        ("--enable_model_warmup=0", "enable_model_warmup", False),
+        ("--noenable_model_warmup", "enable_model_warmup", False),
+        ("--noenable-model-warmup", "enable_model_warmup", False),
         ("--model-base-path=/m", "model_base_path", "/m"),
         ("--num_load_threads=8", "num_load_threads", 8),
     ],
@@ -297,11 +298,11 @@ def test_flags_that_can_be_pass(options):
 
 
 def test_startup_warning_names_only_what_was_given_and_does_nothing():
-    given = parse(["--port=1", "--enable_batching", "--skip_initialize_tpu", "--noenable_profiler"]).given
+    given = parse(["--port=1", "--enable_batching", "--rest_api_num_threads=8", "--skip_initialize_tpu"]).given
 
     assert startup_warning(given) == (
-        "Flags that change nothing here: --skip_initialize_tpu (not applicable: TPUs are not used), "
-        "--enable_profiler (no effect yet)"
+        "Flags that change nothing here: --rest_api_num_threads (not applicable: a request occupies no thread), "
+        "--skip_initialize_tpu (not applicable: TPUs are not used)"
     )
 
 
@@ -399,3 +400,10 @@ def test_threads_that_load_are_as_many_as_wished_or_enough_for_slow_ones(wished,
 def test_threads_stand_in_for_slow_loads_unless_their_number_was_given():
     assert transition_patience_seconds(0) == 30
     assert transition_patience_seconds(1) is None
+
+
+@pytest.mark.parametrize(
+    ("wished", "poll_and_least"), [(None, (60, 60)), (300, (300, 60)), (1, (1, 1)), (0, (0, 60)), (-1, (0, 60))]
+)
+def test_remote_versions_that_settle_are_looked_at_no_oftener_than_every_minute_unless_wished(wished, poll_and_least):
+    assert remote_poll_seconds(wished) == poll_and_least

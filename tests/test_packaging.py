@@ -70,6 +70,8 @@ def test_extras_bring_what_their_names_say(metadata: Message) -> None:
         "text": "tensorflow-text",
         "forests": "ydf-tf",
         "tflite": "ai-edge-litert",
+        "completion": "shtab",
+        "remote": "s3fs",
         "demo": "scikit-learn",
     }
     required = metadata.get_all("Requires-Dist", [])

@@ -13,6 +13,7 @@ from pyserving.batching.parameters import PoolOptions, QueueOptions
 from pyserving.errors import InvalidArgument, Unimplemented
 from pyserving.options import Options
 from pyserving.platforms import Batching, Platform
+from pyserving.spare_time import SpareTime
 from pyserving.types import ServableId
 
 ID = ServableId("m", 3)
@@ -80,6 +81,30 @@ def test_a_file_allows_no_python_models_and_need_not_name_them(file):
     assert not made(platform_config_file=path, allow_python_models=True)["python"].config.enable_model_warmup
     other = file(platform_map(tensorflow=""))
     assert made(platform_config_file=other, allow_python_models=True)["python"].config.enable_model_warmup
+
+
+ONCE = ", but TensorFlow makes these threads once: the first model to be loaded decides for all"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "warnings"),
+    [
+        ("", "", []),
+        ("intra_op_parallelism_threads: 2", "intra_op_parallelism_threads: 2", []),
+        ("intra_op_parallelism_threads: 2", "", [f"Platforms differ in intra_op_parallelism_threads (0, 2){ONCE}"]),
+        (
+            "inter_op_parallelism_threads: 2",
+            "inter_op_parallelism_threads: 3",
+            [f"Platforms differ in inter_op_parallelism_threads (2, 3){ONCE}"],
+        ),
+        ("inter_op_parallelism_threads: 2", "inter_op_parallelism_threads: 3 use_per_session_threads: true", []),
+        ("session_inter_op_thread_pool {}", "inter_op_parallelism_threads: 3", []),
+    ],
+)
+def test_platforms_are_told_which_threads_they_share(file, caplog, one, other, warnings):
+    configs = {name: f"session_config {{ {text} }}" for name, text in (("one", one), ("other", other))}
+    made(platform_config_file=file(platform_map(**configs)))
+    assert caplog.messages == warnings
 
 
 # Batching
@@ -153,7 +178,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, An
 def test_tensorflow_is_told_all_that_a_session_needs(opened):
     flags = {"saved_model_tags": "a,b", "tensorflow_intra_op_parallelism": 3, "enable_batching": True}
     platform = only(**flags)
-    platform.open(ID, "/m/3")
+    compute = SpareTime(lambda: True)
+    platform.open(ID, "/m/3", compute)
     ((name, path, told),) = opened
     assert (name, path) == ("tensorflow", "/m/3")
     assert told == {
@@ -161,6 +187,7 @@ def test_tensorflow_is_told_all_that_a_session_needs(opened):
         "session_config": platform.session_config,
         "looks_for_state": True,
         "load_thread_pool": None,
+        "compute": compute,
     }
 
 

@@ -108,6 +108,9 @@ class Bench:
                 session = DirectSession(executor, bench._running, loop_time=bench._loop_time)
                 return Servable(aspired.id, executor, session)
 
+            def cancel(self) -> None:
+                pass
+
             def unload(self) -> None:
                 bench.executors[aspired.id].close()
 

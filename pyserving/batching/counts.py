@@ -27,6 +27,7 @@ class BatchCounts:
         self._processed_batch_size = metrics.processed_batch_size
         self._padding_size = metrics.padding_size
         self._depth = metrics.batching_queue_depth.labels(*labels)
+        self._told_depth = 0
         self._wait = metrics.batching_wait.labels(*labels)
         self._batch_size = metrics.batching_batch_size.labels(*labels)
         self._fill = metrics.batching_fill.labels(*labels)
@@ -35,12 +36,15 @@ class BatchCounts:
         self._dropped = {reason: metrics.batching_dropped.labels(*labels, reason) for reason in REASONS}
 
     def depth(self, requests: int) -> None:
-        self._depth.set(requests)
+        """So many wait. Queues of one label, for some and for all outputs of a signature, say, are counted together."""
+        self._depth.increment(requests - self._told_depth)
+        self._told_depth = requests
 
     def taken(self, sizes: Sequence[int], inputs: int, waits: Sequence[float]) -> None:
-        """The rows of each request of a batch, the input tensors that each has, and the microseconds it has waited."""
+        """The rows of each request that begins with this batch, the input tensors that each has, and the microseconds
+        that each request of the batch has waited."""
         input_batch_size = self._input_batch_size.labels()
-        if min(sizes) == max(sizes):
+        if sizes and min(sizes) == max(sizes):
             input_batch_size.add_many(sizes[0], len(sizes) * inputs)
         else:
             for size in sizes:

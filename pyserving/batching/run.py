@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pyserving.batching.tensors import Unsplittable, merge, split
+from pyserving.batching.tensors import Unsplittable, has_rows, merge, split
 from pyserving.errors import Cancelled, Code, ServingError, error_for
 
 Run: TypeAlias = Callable[..., Sequence[np.ndarray]]
@@ -58,25 +58,38 @@ class BatchRun:
         self.has_succeeded = False
         """The run of all together."""
         self.is_splittable = True
-        self.reruns = 0
-        self.rerun_micros = 0.0
+        """The outputs have a row for each of the inputs, as far as is known."""
+        self.runs_alone = 0
+        """Of requests by themselves."""
+        self.micros_alone = 0.0
+        """Of all of these."""
+        self._has_failed = False
+
+    @property
+    def reruns(self) -> int:
+        """Requests that were run again by themselves, since the run of all together had failed."""
+        return self.runs_alone if self._has_failed else 0
 
     def __call__(self) -> None:
         """Raises what is no ServingError."""
         try:
             if self.merged is None and len(self._feeds) > 1:
-                self._one_by_one()
+                self.outcomes = [Cancelled(_NOT_RUN) for _ in self._sizes]
+                self._one_by_one(len(self._sizes))
             else:
                 self.outcomes = self._together()
         except ServingError as error:
+            self._has_failed = True
             self.is_splittable = not isinstance(error, Unsplittable)
             self.outcomes = [error_for(error.code, error.message) for _ in self._sizes]
             if self._can_do_better(error):
-                self._one_by_one()
+                self._one_by_one(MOST_FAILURES_IN_A_ROW)
 
     def _together(self) -> list[Outcome]:
         if self.merged is None:
-            return [self._timed(self._feeds[0])]
+            alone = self._timed(self._feeds[0])
+            self.is_splittable = has_rows(alone, self._sizes[0])
+            return [alone]
         for index, merged in enumerate(self.merged):
             merge([arrays[index] for arrays in self._feeds], merged, sum(self._sizes), is_even=self._is_even)
         outputs = self._timed(self.merged)
@@ -96,21 +109,20 @@ class BatchRun:
         is_alone = len(self._sizes) == 1 and self.is_splittable
         return self._may_rerun and not is_alone and error.code not in NEVER_RERUN
 
-    def _one_by_one(self) -> None:
+    def _one_by_one(self, most_failures: int) -> None:
         """So that an error is its own request's, and not shared by those who happened to come at the same time."""
         failures = 0
         began = perf_counter()
-        self.outcomes = self.outcomes or [Cancelled(_NOT_RUN) for _ in self._sizes]
         for index, arrays in enumerate(self._feeds):
-            if failures == MOST_FAILURES_IN_A_ROW:
+            if failures == most_failures:
                 break
             if not self._is_wanted(index):
                 continue
-            self.reruns += 1
+            self.runs_alone += 1
             try:
                 self.outcomes[index] = self._run(*arrays)
                 failures = 0
             except ServingError as error:
                 self.outcomes[index] = error_for(error.code, error.message)
                 failures += 1
-        self.rerun_micros = (perf_counter() - began) * 1e6
+        self.micros_alone = (perf_counter() - began) * 1e6

@@ -52,6 +52,11 @@ class SharedBatchScheduler:
         """Batches that run at once."""
         return self._workers.threads
 
+    @property
+    def has_free_thread(self) -> bool:
+        """For one more batch, now."""
+        return self._free > 0
+
     def add(self, source: Source) -> None:
         """Something waits in `source`, or something else than before."""
         self._owners.setdefault(source.owner, {}).setdefault(source)

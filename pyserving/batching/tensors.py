@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from pyserving.errors import FailedPrecondition, InvalidArgument
+from pyserving.errors import FailedPrecondition, Internal, InvalidArgument
 
 _ALIGNMENT = 64
 """Bytes. TensorFlow takes memory that begins on such a boundary as it is, and copies any other."""
@@ -21,6 +21,10 @@ _MOST_PADDED_RANK = 6
 
 class Unsplittable(FailedPrecondition):
     """Outputs that do not have a row for each row of the inputs."""
+
+
+class Unjoinable(Internal):
+    """Outputs of a request's pieces that differ in more than their rows."""
 
 
 def batch_rows(arrays: Sequence[np.ndarray]) -> int:
@@ -94,6 +98,11 @@ def _pad(array: np.ndarray, room: np.ndarray) -> None:
     room[inside] = array
 
 
+def has_rows(outputs: Sequence[np.ndarray], rows: int) -> bool:
+    """Whether all outputs have so many."""
+    return all(output.ndim > 0 and len(output) == rows for output in outputs)
+
+
 def split(outputs: Sequence[np.ndarray], sizes: Sequence[int], rows: int) -> list[list[np.ndarray]]:
     """Views of each request's rows, of every output in order. Raises Unsplittable unless all outputs have `rows`."""
     for output in outputs:
@@ -109,6 +118,14 @@ def split(outputs: Sequence[np.ndarray], sizes: Sequence[int], rows: int) -> lis
         output = outputs[0]
         return [[output[end - size : end]] for size, end in zip(sizes, ends, strict=True)]
     return [[output[end - size : end] for output in outputs] for size, end in zip(sizes, ends, strict=True)]
+
+
+def join(parts: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """The outputs of a request, from those of its pieces in order. Raises Unjoinable."""
+    try:
+        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+    except ValueError:
+        raise Unjoinable("Tensor concat operation failed: outputs of one request have different shapes") from None
 
 
 class Arena:

@@ -46,19 +46,30 @@ def _pair(text: str) -> _Pair:
     return _Pair(key.lower(), value)
 
 
-def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
-    """Of `--target`, unless told otherwise.
+def tls(arguments: argparse.Namespace) -> Tls | None:
+    """None: in the clear."""
+    files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
+    has_tls = arguments.tls or any(files) or arguments.server_name
+    return Tls(*files, arguments.server_name) if has_tls else None
+
+
+def metadata(arguments: argparse.Namespace) -> dict[str, str]:
+    """What goes with every call, by names in lower case; among it the token.
 
     OSError for a file that cannot be read; InvalidArgument for a token file that holds none.
     """
-    files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
-    has_tls = arguments.tls or any(files) or arguments.server_name
+    token = _token(arguments.token_file)
+    shown = {"authorization": f"Bearer {token}"} if token else {}
+    return {**{pair.key: pair.value for pair in arguments.metadata}, **shown}
+
+
+def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
+    """Of `--target`, unless told otherwise. Raises as `metadata` does, and OSError for a certificate file."""
     return Client(
         target or arguments.target,
-        tls=Tls(*files, arguments.server_name) if has_tls else None,
+        tls=tls(arguments),
         timeout=arguments.timeout,
-        metadata={pair.key: pair.value for pair in arguments.metadata},
-        token=_token(arguments.token_file),
+        metadata=metadata(arguments),
     )
 
 
@@ -66,7 +77,7 @@ def _token(file: str | None) -> str | None:
     """Never from the command line itself, which every user of the machine can see."""
     if file is None:
         return os.environ.get(TOKEN_VARIABLE)
-    words = Path(file).read_text().split()
+    words = Path(file).read_text(errors="replace").split()
     if len(words) != 1:
         raise InvalidArgument(f"{file} must hold one token and nothing else")
     return words[0]

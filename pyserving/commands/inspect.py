@@ -9,44 +9,42 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from pyserving import protos
 from pyserving.codec import signature_def
-from pyserving.commands.table import table
+from pyserving.commands.example_features import example_features
+from pyserving.commands.sample import MOST_SHOWN, sample_tensors
+from pyserving.commands.table import add_json_argument, as_json, table
 from pyserving.commands.version_folder import version_folder
 from pyserving.errors import DataLoss, Unimplemented
-from pyserving.signature import DEFAULT_SIGNATURE_NAME, PREDICT_METHOD_NAME, DataType, SignatureDef, TensorInfo
+from pyserving.signature import DEFAULT_SIGNATURE_NAME, PREDICT_METHOD_NAME, SignatureDef, TensorInfo
+
+EXAMPLES = ["pyserving inspect /models/my_model", "pyserving inspect /models/my_model/3 --ops"]
 
 _INIT_OP_SIGNATURE = "__saved_model_init_op"
-_MOST_SHOWN = 64
-"""Elements of a sample request."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR")
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="the model's folder")
     parser.add_argument("--ops", action="store_true", help="list every op of the graph, and how often it occurs")
+    add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     version = version_folder(arguments.model_dir)
     saved_model = read(version)
-    print(f"{version}\n\n{sizes(version)}")
+    if arguments.json:
+        meta_graphs = [_values(meta_graph) for meta_graph in saved_model.meta_graphs]
+        print(as_json({"path": str(version), "bytes": sizes(version), "meta_graphs": meta_graphs}))
+        return 0
+    print(f"{version}\n\n{_sizes_table(sizes(version))}")
     for meta_graph in saved_model.meta_graphs:
-        print(f"\nMetaGraph {{{', '.join(sorted(meta_graph.meta_info_def.tags))}}}", end="")
-        print(f", written by TensorFlow {meta_graph.meta_info_def.tensorflow_version or '(unknown)'}")
-        counts = op_counts(meta_graph.graph_def)
-        print(f"{sum(counts.values())} nodes, {len(counts)} ops")
-        if arguments.ops:
-            print(table(("op", "nodes"), [(op, str(count)) for op, count in counts.most_common()]))
-        for name, signature in signatures(meta_graph):
-            print(f"\n{description(name, signature)}")
+        print(f"\n{_text(meta_graph, arguments.ops)}")
     return 0
 
 
@@ -64,14 +62,59 @@ def read(version: Path) -> Any:
     raise Unimplemented(f"{version} holds no SavedModel; other models cannot be inspected")
 
 
-def sizes(version: Path) -> str:
-    """A line for each part of the folder."""
+def sizes(version: Path) -> Mapping[str, int]:
+    """The bytes of each part of the folder."""
     parts: Counter[str] = Counter()
     for path in version.rglob("*"):
         if path.is_file():
             parts[path.relative_to(version).parts[0]] += path.stat().st_size
-    rows = [(name, f"{size:,}") for name, size in sorted(parts.items())]
+    return dict(sorted(parts.items()))
+
+
+def _sizes_table(parts: Mapping[str, int]) -> str:
+    rows = [(name, f"{size:,}") for name, size in parts.items()]
     return table(("part", "bytes"), [*rows, ("total", f"{sum(parts.values()):,}")])
+
+
+def _text(meta_graph: Any, with_ops: bool) -> str:
+    counts = op_counts(meta_graph.graph_def)
+    tags, written_by = ", ".join(sorted(meta_graph.meta_info_def.tags)), meta_graph.meta_info_def.tensorflow_version
+    parts = [
+        f"MetaGraph {{{tags}}}, written by TensorFlow {written_by or '(unknown)'}\n"
+        f"{sum(counts.values())} nodes, {len(counts)} ops"
+    ]
+    if with_ops:
+        parts[0] += "\n" + table(("op", "nodes"), [(op, str(count)) for op, count in counts.most_common()])
+    parts += [description(name, signature) for name, signature in signatures(meta_graph)]
+    if features := example_features(meta_graph.graph_def):
+        rows = [(name, tensor.data_type.type_name, str([*tensor.shape])) for name, tensor in features.items()]
+        parts.append("features of tf.Examples\n" + table(("name", "type", "shape"), rows))
+    return "\n\n".join(parts)
+
+
+def _values(meta_graph: Any) -> dict[str, Any]:
+    """What JSON shows of a MetaGraph."""
+    return {
+        "tags": sorted(meta_graph.meta_info_def.tags),
+        "tensorflow_version": meta_graph.meta_info_def.tensorflow_version,
+        "ops": dict(op_counts(meta_graph.graph_def).most_common()),
+        "signatures": {
+            name: {
+                "method_name": signature.method_name,
+                "inputs": {alias: _tensor_values(info) for alias, info in sorted(signature.inputs.items())},
+                "outputs": {alias: _tensor_values(info) for alias, info in sorted(signature.outputs.items())},
+            }
+            for name, signature in signatures(meta_graph)
+        },
+        "features": {
+            name: {"type": tensor.data_type.type_name, "shape": tensor.shape}
+            for name, tensor in example_features(meta_graph.graph_def).items()
+        },
+    }
+
+
+def _tensor_values(info: TensorInfo) -> dict[str, Any]:
+    return {"tensor": info.name, "type": info.dtype.type_name, "shape": info.shape}
 
 
 def op_counts(graph: Any) -> Counter[str]:
@@ -99,28 +142,22 @@ def description(name: str, signature: SignatureDef) -> str:
     lines = [f"{name}  ({signature.method_name})", table(("", "alias", "type", "shape", "tensor"), rows)]
     if signature.method_name == PREDICT_METHOD_NAME:
         choice = "" if name == DEFAULT_SIGNATURE_NAME else f" --signature {name}"
-        inputs = f"'{json.dumps(made)}'" if (made := sample(signature.inputs)) is not None else "@INPUTS.json"
+        inputs = f"'{json.dumps(made)}'" if (made := sample(signature)) is not None else "@INPUTS.json"
         lines.append(f"pyserving predict MODEL {inputs}{choice}")
+    else:
+        lines.append(f"pyserving client MODEL_DIR --language curl --signature {name}")
     return "\n".join(lines)
 
 
-def sample(inputs: Mapping[str, TensorInfo]) -> dict[str, Any] | None:
-    """Inputs of the right types and shapes, open dimensions being 1, as `pyserving predict` takes them.
-
-    None when they have more elements than a person wants to see.
-    """
-    shapes = {alias: [1 if size < 0 else size for size in info.shape or ()] for alias, info in sorted(inputs.items())}
-    if sum(prod(shape) for shape in shapes.values()) > _MOST_SHOWN:
+def sample(signature: SignatureDef) -> dict[str, Any] | None:
+    """Inputs as `pyserving predict` takes them; None when there are more elements than a person wants to see."""
+    try:
+        tensors = sample_tensors(signature)
+    except Unimplemented:
         return None
-    return {alias: np.full(shape, _sample_element(inputs[alias].dtype)).tolist() for alias, shape in shapes.items()}
-
-
-def _sample_element(data_type: DataType) -> str | bool | int | float:
-    if data_type is DataType.DT_STRING:
-        return ""
-    if data_type is DataType.DT_BOOL:
-        return False
-    return 0 if data_type.numpy is not None and data_type.numpy.kind in "iu" else 0.0
+    if sum(tensor.size for tensor in tensors.values()) > MOST_SHOWN:
+        return None
+    return {alias: tensor.values() for alias, tensor in tensors.items()}
 
 
 def _shape(info: TensorInfo) -> str:

@@ -1,4 +1,4 @@
-"""Ask a server's model, and print its outputs as JSON.
+"""Ask a server's model, and print its outputs as JSON, one to a line.
 
 INPUTS is a JSON object of inputs by alias, `{"x": [[1.0, 2.0]]}`, `@FILE` for one in a file, or `-` for one that comes
 by standard input. Lists become tensors of the types that the signature wants.
@@ -19,10 +19,15 @@ import numpy as np
 from pyserving.commands import connection
 from pyserving.errors import InvalidArgument
 
+EXAMPLES = [
+    """pyserving predict my_model '{"x": [[1.0, 2.0]]}'""",
+    "pyserving predict my_model @inputs.json --signature scores --target host:8500",
+]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model")
-    parser.add_argument("inputs", metavar="INPUTS")
+    parser.add_argument("model", help="its name")
+    parser.add_argument("inputs", metavar="INPUTS", help="JSON, @FILE, or - for standard input")
     version = parser.add_mutually_exclusive_group()
     version.add_argument("--version", type=int, help="a version's number")
     version.add_argument("--label", help="a version's label")
@@ -42,25 +47,32 @@ def run(arguments: argparse.Namespace) -> int:
             signature=arguments.signature,
             outputs=arguments.output,
         )
-    print(json.dumps({alias: _plain(array.tolist()) for alias, array in sorted(outputs.items())}, indent=2))
+    lines = [f"  {json.dumps(alias)}: {json.dumps(_plain(array.tolist()))}" for alias, array in sorted(outputs.items())]
+    print("\n".join(["{", ",\n".join(lines), "}"]))
     return 0
 
 
 def inputs_of(word: str) -> Mapping[str, Any]:
-    """What INPUTS stands for. OSError for a file that cannot be read."""
+    """What INPUTS stands for, with bytes for base64. Raises as `json_of` does."""
+    return {alias: _with_bytes(value) for alias, value in json_of(word).items()}
+
+
+def json_of(word: str) -> Mapping[str, Any]:
+    """The JSON object that INPUTS stands for. InvalidArgument for anything else, OSError for no such file."""
+    text: str | bytes
     if word == "-":
-        text = sys.stdin.read()
+        text = sys.stdin.buffer.read()
     elif word.startswith("@"):
-        text = Path(word[1:]).read_text()
+        text = Path(word[1:]).read_bytes()
     else:
         text = word
     try:
         inputs = json.loads(text)
-    except ValueError as error:
+    except ValueError as error:  # that bytes are no UTF-8 is one, too
         raise InvalidArgument(f"INPUTS is no JSON: {error}") from None
     if not isinstance(inputs, dict):
         raise InvalidArgument("INPUTS must be a JSON object of inputs by alias")
-    return {alias: _with_bytes(value) for alias, value in inputs.items()}
+    return inputs
 
 
 def _with_bytes(value: Any) -> Any:

@@ -11,9 +11,11 @@ import argparse
 from pyserving import config, protos
 from pyserving.commands import connection
 
+EXAMPLES = ["pyserving reload models.config", "pyserving reload models.config --target host:8500 --timeout 600"]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", metavar="FILE", help="the new list")
     connection.add_arguments(parser)
 
 

@@ -1,17 +1,18 @@
-"""What a replay found, in two tables: how many answers were the same, and how long they took."""
+"""What a replay found, in two tables or as values: how many answers were the same, and how long they took."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
+from pyserving.commands.latencies import percentile_names, percentiles
 from pyserving.commands.replaying import Result
 from pyserving.commands.table import table
 
-_PERCENTILES = (50, 95, 99, 100)
+_PERCENTS = (50, 95, 99, 100)
+_COUNTS = ("calls", "same", "different", "failed", "not compared")
 
 
 @dataclass(slots=True)
@@ -29,6 +30,10 @@ class _Row:
         """As the table has them."""
         same = self.calls - self.different - self.failed - self.not_compared
         return self.calls, same, self.different, self.failed, self.not_compared
+
+    def milliseconds(self, position: int) -> list[float]:
+        """Percentiles of the times of one server."""
+        return percentiles([micros[position] / 1000 for micros in self.micros], _PERCENTS)
 
 
 class Summary:
@@ -60,14 +65,26 @@ class Summary:
         rows = sorted(self._rows.items())
         counts = [(*key, *map(str, row.counts)) for key, row in rows]
         times = [
-            (*key, target, *_milliseconds([micros[position] for micros in row.micros]))
+            (*key, target, *(f"{value:.2f}" for value in row.milliseconds(position)))
             for key, row in rows
             for position, target in enumerate(targets)
         ]
-        first = table(("model", "method", "calls", "same", "different", "failed", "not compared"), counts)
-        second = table(("model", "method", "server", "p50 ms", "p95 ms", "p99 ms", "max ms"), times)
+        first = table(("model", "method", *_COUNTS), counts)
+        second = table(("model", "method", "server", *(f"{name} ms" for name in percentile_names(_PERCENTS))), times)
         return f"{first}\n\n{second}"
 
-
-def _milliseconds(micros: Sequence[float]) -> list[str]:
-    return [f"{value / 1000:.2f}" for value in np.percentile(micros, _PERCENTILES)]
+    def values(self, targets: Sequence[str]) -> list[dict[str, Any]]:
+        """The same for scripts, one entry for each method of a model."""
+        names = [f"{name}_ms" for name in percentile_names(_PERCENTS)]
+        return [
+            {
+                "model": model,
+                "method": method,
+                **dict(zip((name.replace(" ", "_") for name in _COUNTS), row.counts, strict=True)),
+                "servers": [
+                    {"server": target, **dict(zip(names, row.milliseconds(position), strict=True))}
+                    for position, target in enumerate(targets)
+                ],
+            }
+            for (model, method), row in sorted(self._rows.items())
+        ]

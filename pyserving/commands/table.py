@@ -1,8 +1,11 @@
-"""Tables that people read."""
+"""What commands print: tables that people read, and the same in JSON for scripts."""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
+from typing import Any
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -18,3 +21,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _is_number(cell: str) -> bool:
     return not cell.strip("0123456789.,-")
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """`--json`, for a command that prints a table."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts, in place of tables")
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2)

@@ -15,11 +15,14 @@ from pathlib import Path
 
 from pyserving import protos
 from pyserving.codec import tf_record
-from pyserving.commands.table import table
+from pyserving.commands.progress import counted
+from pyserving.commands.table import add_json_argument, as_json, table
 from pyserving.commands.version_folder import version_folder
 from pyserving.errors import InvalidArgument
 from pyserving.request_log import reader
 from pyserving.request_log.reader import LoggedCall
+
+EXAMPLES = ["pyserving warmup /logs/my_model-*.tfrecord /models/my_model"]
 
 _REQUESTS_FILE = "assets.extra/tf_serving_warmup_requests"
 _MOST_RECORDS = 1000
@@ -28,9 +31,10 @@ _MOST_RECORDS = 1000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="TFRecord files of PredictionLogs")
-    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR")
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="the model's folder")
     parser.add_argument("--max_records", type=int, default=100, metavar="N", help="at most 1000 (default: 100)")
     parser.add_argument("--model", help="take only requests to the model of this name")
+    add_json_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,13 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
     calls: Iterable[LoggedCall] = chain.from_iterable(reader.calls(file, may_be_cut=True) for file in arguments.files)
     if arguments.model is not None:
         calls = (call for call in calls if all(spec.name == arguments.model for spec in call.model_specs))
-    chosen = choose(calls, arguments.max_records)
+    chosen = choose(counted(calls, "reading"), arguments.max_records)
     if not chosen:
         raise InvalidArgument("no file holds a request to be replayed")
     path = version / _REQUESTS_FILE
     write(path, [_request_alone(call) for call, _ in chosen])
-    print(table(("method", "signature", "like it", "record"), [_row(call, count) for call, count in chosen]))
-    print(f"\n{len(chosen)} requests in {path}")
+    rows = [_row(call, count) for call, count in chosen]
+    if arguments.json:
+        named = [dict(zip(("method", "signature", "like_it", "record"), row, strict=True)) for row in rows]
+        print(as_json({"file": str(path), "requests": named}))
+    else:
+        texts = [(method, signature, f"{count:,}", record) for method, signature, count, record in rows]
+        print(table(("method", "signature", "like it", "record"), texts))
+        print(f"\n{len(chosen)} requests in {path}")
     return 0
 
 
@@ -94,6 +104,6 @@ def _request_alone(call: LoggedCall) -> bytes:
     return log.SerializeToString()
 
 
-def _row(call: LoggedCall, count: int) -> tuple[str, str, str, str]:
+def _row(call: LoggedCall, count: int) -> tuple[str, str, int, str]:
     signatures = ", ".join(spec.signature_name or "serving_default" for spec in call.model_specs)
-    return call.api, signatures, str(count), call.place
+    return call.api, signatures, count, call.place

@@ -12,15 +12,18 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_void_p, py_object
-from functools import cache
+from functools import cache, partial
+from threading import get_ident
+from time import thread_time
 from typing import Any
 
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import _pywrap_tf_session
 from tensorflow.python.client import pywrap_tf_session as bindings
 
-from pyserving.errors import Code, InvalidArgument, ServingError, error_for
+from pyserving.errors import Code, InvalidArgument, OutOfRange, ServingError, error_for
 from pyserving.executors import graph_ops, op_packages, saved_model, stateful_ops
+from pyserving.spare_time import at_once
 
 _CONDUIT = "_pybind11_conduit_v1_"
 _IN_THE_CALLING_THREAD = config_pb2.RunOptions(inter_op_thread_pool=-1)
@@ -51,8 +54,10 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("TF_SetConfig", None, (c_void_p, c_char_p, c_size_t, c_void_p)),
     ("TF_DeleteSessionOptions", None, (c_void_p,)),
     ("TF_NewGraph", c_void_p, ()),
+    ("TF_NewSession", c_void_p, (c_void_p, c_void_p, c_void_p)),
     ("TF_GraphOperationByName", c_void_p, (c_void_p, c_char_p)),
     ("TF_OperationNumOutputs", c_int, (c_void_p,)),
+    ("TF_OperationOpType", c_char_p, (c_void_p,)),
     ("TF_OperationOutputType", c_int, (_Output,)),
     ("TF_DeleteGraph", None, (c_void_p,)),
     (
@@ -131,24 +136,34 @@ def load(
     run_options: Any = _IN_THE_CALLING_THREAD,
     *,
     looks_for_state: bool = False,
+    compute: Callable[..., Any] = at_once,
 ) -> CSession:
     """What cc/saved_model/loader.cc makes of the version folder `path`, or the ServingError that it gives.
 
-    `run_options` are those of restoring and initializing.
+    `run_options` are those of restoring and initializing. `compute(function, *args)` calls the functions of C that take
+    long.
     """
     saved_model.check_is_there(path)
+    open_model = partial(_load, path, tags, session_config, run_options, looks_for_state, compute)
     try:
-        return _load(path, tags, session_config, run_options, looks_for_state)
+        return open_model()
     except ServingError as error:
         failure = error
     meta_graph = saved_model.read_meta_graph(path, tags)  # should this fail, it has the sentence that is expected
     if not op_packages.any_to_import():
         raise failure
     op_packages.import_missing_ops(saved_model.op_types(memoryview(meta_graph.graph_def.SerializeToString())))
-    return _load(path, tags, session_config, run_options, looks_for_state)
+    return open_model()
 
 
-def _load(path: str, tags: Collection[str], session_config: bytes, run_options: Any, looks_for_state: bool) -> CSession:
+def _load(
+    path: str,
+    tags: Collection[str],
+    session_config: bytes,
+    run_options: Any,
+    looks_for_state: bool,
+    compute: Callable[..., Any],
+) -> CSession:
     api = _c_api()
     names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
     graph = api.TF_NewGraph()
@@ -159,14 +174,46 @@ def _load(path: str, tags: Collection[str], session_config: bytes, run_options: 
         _session_options(session_config) as options,
     ):
         try:
+            _start_shared_threads(_without_name(session_config))
+            open_session = at_once if _has_own_threads(session_config) else compute
             with _status() as status:
-                session = api.TF_LoadSessionFromSavedModel(
-                    options, run_options_buffer, path.encode(), names, len(tags), graph, meta_graph, status
+                session = open_session(
+                    api.TF_LoadSessionFromSavedModel,
+                    *(options, run_options_buffer, path.encode(), names, len(tags), graph, meta_graph, status),
                 )
         finally:
             if session is None:
                 api.TF_DeleteGraph(graph)
-        return CSession(session, graph, _content(meta_graph.contents), looks_for_state=looks_for_state)
+        return CSession(session, graph, _content(meta_graph.contents), looks_for_state=looks_for_state, compute=compute)
+
+
+@cache
+def _start_shared_threads(session_config: bytes) -> None:
+    """Threads keep the priority of those who start them, and the first session starts those that all sessions share."""
+    api = _c_api()
+    graph = api.TF_NewGraph()
+    try:
+        with _session_options(session_config) as options:
+            with _status() as status:
+                session = api.TF_NewSession(graph, options, status)
+            with _status() as status:
+                api.TF_DeleteSession(session, status)
+    finally:
+        api.TF_DeleteGraph(graph)
+
+
+def _without_name(session_config: bytes) -> bytes:
+    """Of the version whose session it is: TensorFlow refuses two of a name, and each would count as another config."""
+    config = config_pb2.ConfigProto.FromString(session_config)
+    config.experimental.ClearField("session_metadata")
+    nameless: bytes = config.SerializeToString()
+    return nameless
+
+
+def _has_own_threads(session_config: bytes) -> bool:
+    """Whether a session starts threads that run its requests."""
+    config = config_pb2.ConfigProto.FromString(session_config)
+    return bool(config.use_per_session_threads or config.session_inter_op_thread_pool)
 
 
 def _content(buffer: _Buffer) -> memoryview:
@@ -199,7 +246,15 @@ class CSession:
 
     has_run_options = True
 
-    def __init__(self, session: int, graph: int, meta_graph: memoryview, *, looks_for_state: bool = False) -> None:
+    def __init__(
+        self,
+        session: int,
+        graph: int,
+        meta_graph: memoryview,
+        *,
+        looks_for_state: bool = False,
+        compute: Callable[..., Any] = at_once,
+    ) -> None:
         """`meta_graph` is the serialized MetaGraphDef; it is read here and not kept."""
         self.meta_graph, graph_def = saved_model.split(meta_graph)
         self.graph_bytes = len(graph_def)
@@ -207,6 +262,9 @@ class CSession:
         self.graph_ops = graph_ops.read(graph_def)
         if op_packages.any_to_import():  # for the ops of functions, which nobody looks for before they run
             op_packages.import_missing_ops(saved_model.op_types(graph_def))
+        self.planning_seconds = 0.0
+        self._compute = compute
+        self._loading_thread = get_ident()
         self._session = session
         self._graph = graph
         self._conduit = _Conduit(session)
@@ -218,11 +276,16 @@ class CSession:
         with suppress(IndexError):  # another thread may be at it, too
             while True:
                 bindings.TF_SessionReleaseCallable(self._conduit, self._released.popleft())
+        for fetch in options.fetch:
+            self._check_has_output(fetch)
+        is_loading = get_ident() == self._loading_thread
+        compute = self._compute if is_loading else at_once  # for a request, which waits for it
         buffer = bindings.TF_NewBufferFromString(options.SerializeToString())
         try:
-            handle = bindings.TF_SessionMakeCallable(self._conduit, buffer)
+            handle, seconds = compute(_timed, bindings.TF_SessionMakeCallable, self._conduit, buffer)
         finally:
             bindings.TF_DeleteBuffer(buffer)
+        self.planning_seconds += seconds
         return _CCallable(self._conduit, handle, self._released)
 
     def data_type(self, tensor: str) -> int:
@@ -234,6 +297,16 @@ class CSession:
             raise InvalidArgument(f"Tensor {tensor} was not found in the Graph")
         return int(api.TF_OperationOutputType(_Output(operation, int(index or 0))))
 
+    def _check_has_output(self, tensor: str) -> None:
+        """As graph.cc says it, to which TensorFlow comes when it has prepared the rest of the graph. Each SavedModel of
+        Keras has a signature of this kind, with its init op."""
+        name, _, number = tensor.partition(":")
+        api, index = _c_api(), int(number or 0)
+        operation = api.TF_GraphOperationByName(self._graph, name.encode())
+        if operation is not None and index >= (outputs := api.TF_OperationNumOutputs(operation)):
+            kind = api.TF_OperationOpType(operation).decode()
+            raise OutOfRange(f"Node '{name}' (type: '{kind}', num of outputs: {outputs}) does not have output {index}")
+
     def close(self) -> None:
         """Callables that somebody still holds refuse to be called."""
         self._conduit.close()
@@ -244,9 +317,16 @@ class CSession:
         finally:
             try:
                 with _status() as status:
-                    api.TF_DeleteSession(self._session, status)
+                    self._compute(api.TF_DeleteSession, self._session, status)
             finally:
-                api.TF_DeleteGraph(self._graph)
+                self._compute(api.TF_DeleteGraph, self._graph)
+
+
+def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What it returns, and for how many seconds its thread was at work."""
+    began = thread_time()
+    result = function(*args)
+    return result, thread_time() - began
 
 
 class _CCallable:

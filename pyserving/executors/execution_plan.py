@@ -70,6 +70,10 @@ class Choice:
             self._begin_trial()
         return self._kept
 
+    def is_warm(self, way: Way) -> bool:
+        """Whether runs of `way` take as long as they will from now on."""
+        return way.name not in self._cold
+
     def record(self, way: Way, micros: float, cpu_micros: float) -> None:
         """A run of `way` has succeeded in a worker, whose thread was at work for `cpu_micros` of the time."""
         if way.name in self._cold:

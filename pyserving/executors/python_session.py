@@ -6,6 +6,7 @@ It serves the same; only, other Python threads stand still for tens of milliseco
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from time import thread_time
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class PythonSession:
         self.graph_ops = graph_ops.read(memoryview(meta_graph.graph_def.SerializeToString()))
         self.graph_bytes: int = meta_graph.graph_def.ByteSize()
         self.has_run_options = hasattr(session, "_make_callable_from_options")
+        self.planning_seconds = 0.0
         self._session = session
 
     def make_callable(self, options: Any) -> Callable[..., list[Any]]:
@@ -92,6 +94,13 @@ class PythonSession:
 
         Should TensorFlow take it away, its public one does, with those checks and without run options.
         """
+        began = thread_time()
+        try:
+            return self._made(options)
+        finally:
+            self.planning_seconds += thread_time() - began
+
+    def _made(self, options: Any) -> Callable[..., list[Any]]:
         if self.has_run_options:
             return self._session._make_callable_from_options(options)  # type: ignore[no-any-return]
         fetches = [*options.fetch, *map(self._session.graph.get_operation_by_name, options.target)]

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from time import thread_time
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -25,6 +24,7 @@ from pyserving.executors.executor import CALLER, POOL, Plan, Way
 from pyserving.executors.graph_ops import GraphOps
 from pyserving.machine import give_back_free_memory
 from pyserving.signature import SignatureDef
+from pyserving.spare_time import at_once
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ class Session(Protocol):
     def has_run_options(self) -> bool:
         """Whether callables heed the run options they are made with."""
 
+    @property
+    def planning_seconds(self) -> float:
+        """Of a processor, that all callables so far have taken to make."""
+
     def make_callable(self, options: Any) -> Callable[..., list[Any]]: ...
 
     def data_type(self, tensor: str) -> int: ...
@@ -77,15 +81,17 @@ def open_saved_model(
     session_config: bytes = b"",
     looks_for_state: bool = False,
     load_thread_pool: int | None = None,
+    compute: Callable[..., Any] = at_once,
 ) -> TfSessionExecutor:
     """Load the version folder `path` as cc/saved_model/loader.cc does: graph, variables, init op.
 
     `session_config` is a serialized tensorflow.ConfigProto; the version itself may say more. Raises a ServingError with
     the code and sentence of the C++ loader; any number of threads may be loading. `looks_for_state`: to know whether
     runs may change the model, which takes up to tens of milliseconds. `load_thread_pool`: which of the session's pools
-    restores and initializes the model; None: the calling thread.
+    restores and initializes the model; None: the calling thread. `compute(function, *args)` calls what takes TensorFlow
+    long, where that leaves the GIL to others: a SpareTime.
     """
-    load = c_session.load if c_session.is_available() else python_session.load
+    load = partial(c_session.load, compute=compute) if c_session.is_available() else python_session.load
     # Restoring and initializing stay out of the threads that the runs of other models wait for.
     run_options = config_pb2.RunOptions(inter_op_thread_pool=-1 if load_thread_pool is None else load_thread_pool)
     with _load_errors(path):
@@ -123,10 +129,10 @@ class TfSessionExecutor:
             return Plan(feeds, fetches, feed_types, ways, ops is not None and ops.are_bounded(feeds, fetches))
 
     def _ways(self, feeds: Sequence[str], fetches: Sequence[str]) -> Iterator[Way]:
-        began = thread_time()
+        before = self._session.planning_seconds
         for name, options in self._run_options:
             yield Way(name, self._callable(feeds, fetches, options))
-            if thread_time() - began > MOST_SECONDS_TO_PLAN_TWICE:
+            if self._session.planning_seconds - before > MOST_SECONDS_TO_PLAN_TWICE:
                 return
 
     def _callable(self, feeds: Sequence[str], fetches: Sequence[str], run_options: Any) -> _Callable:

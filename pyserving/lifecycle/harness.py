@@ -11,10 +11,13 @@ from pyserving.types import AspiredVersion
 
 
 class Loader(Protocol):
-    """Brings one version into memory and out again. Both methods run in a worker thread, never at the same time."""
+    """Brings one version into memory and out again. `load` and `unload` run in threads, never both at a time."""
 
     def load(self) -> Any:
         """The servable. Called again after a failure, so a failed call leaves nothing behind."""
+
+    def cancel(self) -> None:
+        """Called on the loop while `load` runs whose servable nobody wants any more: it may end early, by raising."""
 
     def unload(self) -> None:
         """Called once after a load that succeeded, when nobody holds the servable any more."""

@@ -140,6 +140,11 @@ class AspiredVersionsManager:
             raise NotFound(f"Servable not found for request: {request}") from None
         return ServableHandle(harness, self._unload_if_unused)
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether any version is AVAILABLE. May be asked in any thread."""
+        return bool(self._serving)
+
     def available_versions(self, name: str) -> list[int]:
         """The versions that requests can reach now, smallest first."""
         return sorted(r.version for r in self._serving if r.name == name and r.version is not None)
@@ -183,11 +188,12 @@ class AspiredVersionsManager:
                 self._forget(harness)
 
     def _abandon(self, harness: LoaderHarness) -> None:
-        """No longer wished before it was ready. An attempt that runs cannot be stopped; its servable is not served."""
+        """No longer wished before it was ready. An attempt that runs may run to its end; its servable is not served."""
         harness.is_aspired = False
         if harness.state is State.ERROR:
             self._forget(harness)
         elif harness.is_attempting:
+            harness.loader.cancel()
             self._count_afresh(harness)  # should it be wished for again, what failed before is no answer
         else:
             self._end(harness, State.ERROR, harness.error or _cancelled())

@@ -23,6 +23,8 @@ class ServableStateMonitor:
     def __init__(self) -> None:
         self._states: dict[str, dict[int, ServableState]] = {}
         self._subscribers: list[Callable[[ServableState], None]] = []
+        self.forgotten: list[Callable[[ServableId], None]] = []
+        """Called for each version that is remembered no more."""
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[bool]]] = []
         self._is_kept: Callable[[ServableId], bool] = lambda id: False
 
@@ -91,7 +93,9 @@ class ServableStateMonitor:
             if known.manager_state is ManagerState.END and not self._is_kept(known.id)
         ]
         for version in ended[:-_ENDED_VERSIONS_KEPT]:
-            del states[version]
+            id = states.pop(version).id
+            for callback in self.forgotten:
+                callback(id)
 
 
 def _settle_if_met(predicate: Callable[[], bool], met: asyncio.Future[bool]) -> None:

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from pathlib import Path
 
 from pyserving.codec import tf_record
 from pyserving.errors import DataLoss, ResourceExhausted
-
-if sys.platform != "win32":
-    import fcntl
+from pyserving.machine import lock_file
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +98,7 @@ class LogFiles:
         self._make_room()
         path = self._new_path() + _OPEN
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
-        _lock(descriptor)
+        lock_file(descriptor)
         self._path = path
         return descriptor
 
@@ -139,21 +136,10 @@ def _write(descriptor: int, frame: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _lock(descriptor: int) -> bool:
-    """Held as long as the process lives: whoever gets the lock of another's file knows that it does not."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _finish_abandoned(path: Path) -> None:
     """Cut a file that nobody writes any more to its last whole record, and give it its final name."""
     with path.open("r+b") as file:
-        if not path.stat().st_size or not _lock(file.fileno()):
+        if not path.stat().st_size or not lock_file(file.fileno()):
             return
         end = 0
         try:

@@ -11,10 +11,13 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
+from typing import NamedTuple
 
 from pyserving.errors import Cancelled
 from pyserving.sources.clock import Clock
+from pyserving.sources.counted_storage import CountedStorage
 from pyserving.sources.lookout import Lookout, Pace
 from pyserving.sources.remarks import Remark
 from pyserving.sources.scan import Known, Report, Rules, scan_servable
@@ -56,7 +59,8 @@ class FileSystemStoragePathSource:
 
     `on_problem(name, reason)` is told each time the reason changes for which a model's versions stay as they are;
     `on_version_changed(id)` when the files of an aspired version have changed and are whole and quiet again;
-    `on_scanned()` after each scan. All callbacks come on the loop.
+    `on_listed(name, listings)`, of how often its storage was listed, and `on_scanned()` after each scan. All callbacks
+    come on the loop.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class FileSystemStoragePathSource:
         prefer_tflite_model: bool = False,
         on_problem: Callable[[str, str], None] = lambda name, reason: None,
         on_version_changed: Callable[[ServableId], None] = lambda servable_id: None,
+        on_listed: Callable[[str, int], None] = lambda name, listings: None,
         on_scanned: Callable[[], None] = lambda: None,
         storage: Storage = LOCAL,
         clock: Clock | None = None,
@@ -81,6 +86,7 @@ class FileSystemStoragePathSource:
         self._aspire = aspire
         self._on_problem = on_problem
         self._on_version_changed = on_version_changed
+        self._on_listed = on_listed
         self._on_scanned = on_scanned
         self._clock = clock or Clock()
         self._threads = ScanThreads(scanning, self._clock)
@@ -182,11 +188,12 @@ class FileSystemStoragePathSource:
 
     async def _scan(self, servable: MonitoredServable, known: Known) -> Report:
         self._last_scan_began = self._clock.monotonic()
-        report, folders = await self._threads.run(
+        scan = await self._threads.run(
             servable.base_path, _scan_in_thread, servable, known, self._rules, self._can_watch
         )
-        self._folders[servable.name] = folders
-        return report
+        self._folders[servable.name] = scan.folders
+        self._on_listed(servable.name, scan.listings)
+        return scan.report
 
     def _take_over(self, report: Report) -> None:
         name = report.servable.name
@@ -246,11 +253,18 @@ class FileSystemStoragePathSource:
         await self._threads.run(_WATCHES, watcher.close)
 
 
-def _scan_in_thread(servable: MonitoredServable, known: Known, rules: Rules, can_watch: bool) -> tuple[Report, Folders]:
-    """The report, and the folders to watch."""
-    report = scan_servable(servable, known, rules)
+class _Scan(NamedTuple):
+    report: Report
+    folders: Folders
+    """To be watched."""
+    listings: int
+
+
+def _scan_in_thread(servable: MonitoredServable, known: Known, rules: Rules, can_watch: bool) -> _Scan:
+    storage = CountedStorage(rules.storage)
+    report = scan_servable(servable, known, replace(rules, storage=storage))
     folders: Folders = {}
     if can_watch:
         with contextlib.suppress(OSError):  # a link went while it was followed: the next scan follows another
             folders = folders_to_watch(local_path(servable.base_path))
-    return report, folders
+    return _Scan(report, folders, storage.listings)

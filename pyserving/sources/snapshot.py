@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from pyserving.sources.storage import LOCAL, Entry, FileStat, Storage
+from pyserving.sources.storage import LOCAL, FileStat, Storage
 
 _SECOND_NS = 1_000_000_000
 COARSE_SECONDS = 2.0
 """The coarsest time stamps about (FAT)."""
 _FILES_COMPARED = 64
-_NOT_CONTENT = "__pycache__"
-"""Written beside a `model.py` by running it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Snapshot:
     @property
     def tells_times(self) -> bool:
         """Whether a file that is written without becoming longer makes it another snapshot."""
-        return all(file.mtime_ns for file in self.files.values())
+        return all(file.mtime_ns or file.tag for file in self.files.values())
 
     def seconds_since_change(self, wall: float) -> float:
         """How long ago the newest file was written, at `wall` seconds since the epoch; negative with skewed clocks.
@@ -56,29 +54,17 @@ NOTHING = Snapshot({}, {})
 
 
 def take_snapshot(path: str, storage: Storage = LOCAL) -> Snapshot:
-    """Raises OSError when the version folder cannot be listed.
-
-    Symbolic links are followed; dangling ones and what vanishes meanwhile are left out. So are names beginning with two
-    dots: the folders Kubernetes swaps behind links, seen through those links anyway.
-    """
-    found = storage.stat(path)
-    if not found.is_folder:
-        return Snapshot({"": found.stat}, {})
+    """Raises OSError when the version folder cannot be listed."""
     files: dict[str, FileStat] = {}
-    folders = {"": found.stat.mtime_ns}
+    folders: dict[str, int] = {}
     specials: list[str] = []
-    visited = {found.identity}
-    waiting = [""]
-    for folder in waiting:
-        for name, child in _children(path, folder, storage):
-            if child.is_special:
-                specials.append(name)
-            elif not child.is_folder:
-                files[name] = child.stat
-            elif child.identity is None or child.identity not in visited:
-                visited.add(child.identity)
-                folders[name] = child.stat.mtime_ns
-                waiting.append(name)
+    for name, entry in storage.walk(path):
+        if entry.is_folder:
+            folders[name] = entry.stat.mtime_ns
+        elif entry.is_special and name:
+            specials.append(name)
+        else:
+            files[name] = entry.stat
     return Snapshot(files, folders, tuple(specials))
 
 
@@ -106,6 +92,8 @@ def is_replaced(before: Snapshot, after: Snapshot) -> bool:
 
 
 def _is_rewritten(before: FileStat, after: FileStat) -> bool:
+    if before.tag and after.tag:
+        return (before.size, before.tag) != (after.size, after.tag)
     # An inode number alone means little on network file systems, a change time alone may be a chmod; both together are
     # another file, even one whose size and modification time were made the same.
     if (before.size, before.mtime_ns) != (after.size, after.mtime_ns):
@@ -115,23 +103,6 @@ def _is_rewritten(before: FileStat, after: FileStat) -> bool:
 
 def _visible(snapshot: Snapshot) -> Iterator[tuple[str, FileStat]]:
     return ((name, file) for name, file in snapshot.files.items() if not os.path.basename(name).startswith("."))
-
-
-def _children(path: str, folder: str, storage: Storage) -> Iterator[tuple[str, Entry]]:
-    try:
-        names = sorted(storage.list(_join(path, folder)))
-    except FileNotFoundError:
-        if not folder:
-            raise
-        return
-    for name in names:
-        if name.startswith("..") or name == _NOT_CONTENT:
-            continue
-        child = os.path.join(folder, name)
-        try:
-            yield child, storage.stat(os.path.join(path, child))
-        except FileNotFoundError:
-            continue
 
 
 def _join(path: str, name: str) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 _FILE_SCHEME = "file://"
+_NOT_CONTENT = "__pycache__"
+"""Written beside a `model.py` by running it."""
 
 
 class FileStat(NamedTuple):
@@ -17,6 +20,8 @@ class FileStat(NamedTuple):
     mtime_ns: int
     ctime_ns: int = 0
     inode: int = 0
+    tag: str = ""
+    """What an object store calls this very content: its ETag."""
 
 
 class Entry(NamedTuple):
@@ -43,6 +48,12 @@ class Storage(Protocol):
     def stat(self, path: str) -> Entry:
         """Links are followed."""
 
+    def walk(self, path: str) -> Iterator[tuple[str, Entry]]:
+        """What is at `path`, named "", and everything below by relative path, the shallowest first.
+
+        Only what can be content of a version (see `is_content`). What vanishes meanwhile is left out.
+        """
+
     def open(self, path: str) -> BinaryIO:
         """To read from anywhere in the file. Nothing but a regular file is opened."""
 
@@ -64,6 +75,9 @@ class LocalStorage:
             is_special=not stat.S_ISDIR(found.st_mode) and not stat.S_ISREG(found.st_mode),
         )
 
+    def walk(self, path: str) -> Iterator[tuple[str, Entry]]:
+        return walk_by_listing(self, path)
+
     def open(self, path: str) -> BinaryIO:
         if self.stat(path).is_special:
             raise OSError(errno.EINVAL, "not a regular file", path)
@@ -76,6 +90,43 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 LOCAL = LocalStorage()
+
+
+def walk_by_listing(storage: Storage, path: str) -> Iterator[tuple[str, Entry]]:
+    """`Storage.walk`, folder by folder. Links are followed, dangling ones are left out, and a folder is seen once."""
+    root = storage.stat(path)
+    yield "", root
+    visited = {root.identity}
+    waiting = [""] if root.is_folder else []
+    for folder in waiting:
+        for name, child in _children(storage, path, folder):
+            if child.is_folder:
+                if child.identity is not None and child.identity in visited:
+                    continue
+                visited.add(child.identity)
+                waiting.append(name)
+            yield name, child
+
+
+def is_content(name: str) -> bool:
+    """Not so for names beginning with two dots: the folders Kubernetes swaps behind links, seen through those links
+    anyway."""
+    return not name.startswith("..") and name != _NOT_CONTENT
+
+
+def _children(storage: Storage, path: str, folder: str) -> Iterator[tuple[str, Entry]]:
+    try:
+        names = sorted(storage.list(os.path.join(path, folder) if folder else path))
+    except FileNotFoundError:
+        if not folder:
+            raise
+        return
+    for name in filter(is_content, names):
+        child = os.path.join(folder, name)
+        try:
+            yield child, storage.stat(os.path.join(path, child))
+        except FileNotFoundError:
+            continue
 
 
 def local_path(base_path: str) -> str:

@@ -24,7 +24,7 @@ from pyserving.session import DirectSession
 from pyserving.workers import Workers
 from tests import models
 from tests.conftest import Exported
-from tests.end_to_end.test_exports import load_exporter
+from tests.small_exports import exporter, small_exports
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +34,7 @@ EXPORTS = ("east", "antispam_rnn", "bert_base", "text_classifier", "dnn_classifi
 
 @pytest.fixture(scope="module")
 def exports(exported: Exported) -> Path:
-    exporter = load_exporter()
-
-    def exports_to_batch(out: Path) -> None:
-        for name in EXPORTS:
-            exporter.MODELS[name](str(out))
-
-    return exported(exports_to_batch)
+    return exported(small_exports)
 
 
 def open_model(folder: Path) -> Executor:
@@ -130,7 +124,7 @@ async def test_sequences_of_ten_lengths(exports: Path):
 @pytest.mark.parametrize("name", [name for name in EXPORTS if name not in ("east", "antispam_rnn")])
 async def test_every_signature_of_an_export(exports: Path, name: str):
     executor = open_model(exports / name / "1")
-    for signature, first, second in load_exporter().samples(name):
+    for signature, first, second in exporter().samples(name):
         feeds = [
             {alias: np.array(value, object) if isinstance(value, list) else value for alias, value in feed.items()}
             for feed in (first, second)

@@ -10,8 +10,11 @@ from hypothesis.extra import numpy as numpy_strategies
 
 from pyserving.batching.tensors import (
     Arenas,
+    Unjoinable,
     Unsplittable,
     batch_rows,
+    has_rows,
+    join,
     merge,
     merged_shape,
     padded_shapes,
@@ -94,6 +97,19 @@ def test_outputs_without_a_row_for_each_are_not_split(output, sentence):
     with pytest.raises(Unsplittable) as refused:
         split([np.asarray(output)], [1, 2], 3)
     assert str(refused.value) == sentence
+
+
+def test_outputs_of_pieces_are_joined_where_they_are_of_one_form():
+    assert [whole.tolist() for whole in join([[np.array([1, 2])], [np.array([3])]])] == [[1, 2, 3]]
+    with pytest.raises(Unjoinable, match=r"^Tensor concat operation failed: "):
+        join([[np.zeros((2, 2))], [np.zeros((1, 3))]])
+
+
+@pytest.mark.parametrize(
+    ("forms", "expected"), [([(3,), (3, 2)], True), ([], True), ([(3,), (2,)], False), ([()], False), ([(0,)], False)]
+)
+def test_outputs_have_a_row_for_each_or_not(forms, expected):
+    assert has_rows([np.zeros(form) for form in forms], 3) is expected
 
 
 @pytest.mark.parametrize(

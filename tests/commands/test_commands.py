@@ -111,6 +111,16 @@ def test_two_servers_are_compared_with_each_other(
     assert tripling.target in capsys.readouterr().out
 
 
+def test_scripts_get_counts_and_times_in_json(log: Path, tripling: ServedCore, capsys: Any) -> None:
+    assert run("replay", log, "--target", tripling.target, "--show", 1, "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["shown"] == [f"{log}:1 Predict: y: 1 of 1 elements differ, by 1 at most"]
+    predict = found["methods"][1]
+    assert (predict["method"], predict["calls"], predict["different"], predict["not_compared"]) == ("Predict", 3, 3, 0)
+    assert predict["servers"][0]["server"] == tripling.target
+    assert predict["servers"][0]["p50_ms"] > 0
+
+
 def test_a_call_that_fails_is_told(log: Path, doubling: ServedCore, capsys: Any) -> None:
     assert run("replay", log, "--target", doubling.target, "--model", "n", "--max_records", 1) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -199,6 +209,15 @@ def test_warmup_takes_one_request_of_each_kind_the_most_frequent_first(log: Path
     assert capsys.readouterr().out.splitlines()[1].split() == ["Predict", "serving_default", "2", f"{log}:1"]
 
 
+def test_warmup_tells_scripts_what_it_took(log: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = version(tmp_path)
+    assert run("warmup", log, folder, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert Path(found["file"]).name == "tf_serving_warmup_requests"
+    first = {"method": "Predict", "signature": "serving_default", "like_it": 2, "record": f"{log}:1"}
+    assert found["requests"][0] == first
+
+
 def test_warmup_takes_no_more_than_it_may(log: Path, tmp_path: Path) -> None:
     folder = version(tmp_path)
     assert run("warmup", log, folder, "--max_records", 1) == 0
@@ -267,6 +286,12 @@ def test_status_lists_versions_and_fails_where_none_serves(doubling: ServedCore,
     assert run("status", "m", "--target", doubling.target) == 1
 
 
+def test_status_in_json_is_for_scripts(doubling: ServedCore, capsys: Any) -> None:
+    doubling.core.states = [ServableState(ServableId("m", 12), ManagerState.AVAILABLE)]
+    assert run("status", "m", "--json", "--target", doubling.target) == 0
+    assert json.loads(capsys.readouterr().out) == [{"version": 12, "state": "AVAILABLE", "error": ""}]
+
+
 def test_reload_sends_a_file(doubling: ServedCore, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "models.config"
     file.write_text('model_config_list { config { name: "n" base_path: "/n" model_platform: "tensorflow" } }')
@@ -296,6 +321,7 @@ def test_every_command_that_asks_a_server_shows_the_token_of_a_file(
         ("status", "m"),
         ("reload", tmp_path / "models.config"),
         ("replay", log),
+        ("bench", "m", "--requests", 1, "--warmup", 0.001),
     ):
         assert run(*words, "--target", guarded.target) != 0
         assert "A token is needed" in "".join(capsys.readouterr())
@@ -314,20 +340,7 @@ def test_a_file_that_holds_something_else_is_told(tmp_path: Path, capsys: Any) -
     assert capsys.readouterr().err.endswith("/token must hold one token and nothing else\n")
 
 
-# the command line
-
-
-@pytest.mark.parametrize("name", commands.COMMANDS)
-def test_every_command_has_a_help_text(name: str, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as left:
-        run(name, "--help")
-    assert left.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: pyserving {name}")
-
-
-def test_the_overview_names_every_command() -> None:
-    lines = commands.overview().splitlines()
-    assert {*commands.COMMANDS} <= {line.split()[0] for line in lines if line}
+# tables
 
 
 def test_tables_range_numbers_right() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from google.protobuf import text_format
 
 from pyserving import commands, protos
 from pyserving.commands import inspect
-from pyserving.signature import DataType, TensorInfo
+from pyserving.signature import DataType, SignatureDef, TensorInfo
 
 SAVED_MODEL = """
 meta_graphs {
@@ -67,8 +68,20 @@ def test_signatures_sizes_and_ops_are_shown(version: Path, capsys: Any) -> None:
     assert ["__saved_model_init_op"] not in [line[:1] for line in lines]
 
 
+def test_scripts_get_the_same_in_json(version: Path, capsys: Any) -> None:
+    assert commands.run(["inspect", str(version), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bytes"]["variables"] == 1500
+    [meta_graph] = found["meta_graphs"]
+    assert (meta_graph["tags"], meta_graph["ops"]) == (["serve"], {"Mul": 2, "Placeholder": 1})
+    scores = meta_graph["signatures"]["scores"]
+    assert scores["inputs"]["x"] == {"tensor": "x:0", "type": "float", "shape": [-1, 2]}
+    assert scores["inputs"]["word"]["shape"] is None
+
+
 def test_a_sample_that_nobody_wants_to_see_is_left_out() -> None:
-    assert inspect.sample({"x": TensorInfo("x:0", DataType.DT_FLOAT, (-1, 64, 64, 3))}) is None
+    signature = SignatureDef({"x": TensorInfo("x:0", DataType.DT_FLOAT, (-1, 64, 64, 3))}, {})
+    assert inspect.sample(signature) is None
 
 
 @pytest.mark.parametrize(

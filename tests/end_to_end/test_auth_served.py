@@ -94,7 +94,7 @@ def code_of(call: Any) -> grpc.StatusCode:
     return code
 
 
-@pytest.mark.proves("difference: Who may ask")
+@pytest.mark.proves("difference: Who may ask", "flag auth_tokens_file")
 def test_grpc_asks_for_a_token_however_often_a_request_was_answered(client: Client) -> None:
     for _ in range(50):  # enough for the model to run on the loop, where requests are answered without a call
         assert predict(client, BEARER) == PREDICTIONS
@@ -190,6 +190,7 @@ def test_tokens_come_and_go_while_it_serves(base_path: Path, tmp_path: Path, tra
         assert server.wait() == 0
 
 
+@pytest.mark.proves("flag auth_exempt_health")
 def test_health_may_be_closed_too(base_path: Path, tmp_path: Path) -> None:
     with Guarded(base_path, tmp_path, "--noauth_exempt_health") as server, server.channel() as channel:
         check = health_pb2_grpc.HealthStub(channel).Check

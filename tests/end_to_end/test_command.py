@@ -14,6 +14,7 @@ import pytest
 from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import status_request
+from tests.end_to_end.python_model import python_model
 from tests.end_to_end.server_process import ROOT, START_SECONDS, Client, ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -33,6 +34,7 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.proves("flag version")
 def test_version_prints_two_lines() -> None:
     done = run("--version")
     first, second = done.stdout.splitlines()
@@ -54,6 +56,7 @@ def test_a_bad_value_is_named() -> None:
     assert done.returncode == FAILED
 
 
+@pytest.mark.proves("flag use_alts_credentials")
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -75,6 +78,10 @@ def test_a_bad_value_is_named() -> None:
             ("--model_base_path=/x", "--batching_parameters_file=/x"),
             "INVALID_ARGUMENT: server_options.batching_parameters_file is set without setting "
             "server_options.enable_batching to true.",
+        ),
+        (
+            ("--model_base_path=/x", "--use_alts_credentials"),
+            "INVALID_ARGUMENT: --use_alts_credentials is not supported yet, and the server does not start unprotected.",
         ),
         (("--model_base_path=/x", "--grpc_channel_arguments=nothing"), "INVALID_ARGUMENT: --grpc_channel_arguments"),
     ],
@@ -106,7 +113,12 @@ def test_a_taken_port_is_named_at_once(tmp_path: Path, flag: str) -> None:
     assert done.returncode == FAILED
 
 
-@pytest.mark.proves("difference: One of several models cannot be loaded at start")
+@pytest.mark.proves(
+    "difference: One of several models cannot be loaded at start",
+    "flag saved_model_tags",
+    "flag model_name",
+    "flag model_base_path",
+)
 def test_nothing_to_serve_after_all_retries_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "m" / "3").mkdir(parents=True)
     (tmp_path / "m" / "3" / "saved_model.pbtxt").write_text("meta_graphs {}\n")
@@ -117,10 +129,11 @@ def test_nothing_to_serve_after_all_retries_ends_the_server(tmp_path: Path) -> N
         f"--model_base_path={tmp_path}/m",
         "--max_num_load_retries=1",
         "--load_retry_interval_micros=1000",
+        "--saved_model_tags=serve,gpu",
     )
     assert (
         "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: {{{name: m version: 3} "
-        "due to error: NOT_FOUND: Could not find meta graph def matching supplied tags: { serve }." in done.stdout
+        "due to error: NOT_FOUND: Could not find meta graph def matching supplied tags: { gpu serve }." in done.stdout
     )
     assert done.returncode == FAILED
 
@@ -145,7 +158,7 @@ def good_and_bad(tmp_path: Path, exported: Exported) -> Path:
     return tmp_path
 
 
-@pytest.mark.proves("difference: One of several models cannot be loaded at start")
+@pytest.mark.proves("difference: One of several models cannot be loaded at start", "flag model_config_file")
 def test_one_bad_and_one_missing_model_do_not_keep_the_others_from_serving(good_and_bad: Path) -> None:
     with (
         ServerProcess(model_config(good_and_bad, "a", "bad", "b", "missing")) as server,
@@ -162,7 +175,7 @@ def test_one_bad_and_one_missing_model_do_not_keep_the_others_from_serving(good_
         server.wait_for("Successfully loaded servable version {name: missing version: 1}")
 
 
-@pytest.mark.proves("difference: One of several models cannot be loaded at start")
+@pytest.mark.proves("difference: One of several models cannot be loaded at start", "flag strict_startup")
 def test_a_strict_start_fails_when_one_model_fails(good_and_bad: Path) -> None:
     done = run(
         f"--grpc_socket_path={good_and_bad}/s",
@@ -176,18 +189,17 @@ def test_a_strict_start_fails_when_one_model_fails(good_and_bad: Path) -> None:
     assert done.returncode == FAILED
 
 
-def test_an_unknown_argument_is_told_and_does_not_keep_it_from_starting(good_and_bad: Path) -> None:
-    flags = ("--model_name=a", f"--model_base_path={good_and_bad}/a", "--no_such_flag=1", "--skip_initialize_tpu")
-    with ServerProcess(*flags) as server:
+def test_an_unknown_argument_is_told_and_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    with ServerProcess(*python_model(tmp_path), "--no_such_flag=1", "--skip_initialize_tpu") as server:
         assert server.wait_for("unknown argument: --no_such_flag=1")
         assert server.wait_for("Flags that change nothing here: --skip_initialize_tpu (not applicable: TPUs are not")
 
 
-def test_one_port_for_both_leaves_grpc_alone(good_and_bad: Path) -> None:
+def test_one_port_for_both_leaves_grpc_alone(tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as probe:
         port = probe.getsockname()[1]
-    flags = ("--model_name=a", f"--model_base_path={good_and_bad}/a", f"--port={port}", f"--rest_api_port={port}")
-    with ServerProcess(*flags) as server, Client(server) as client:
+    flags = (f"--port={port}", f"--rest_api_port={port}")
+    with ServerProcess(*python_model(tmp_path), *flags) as server, Client(server) as client:
         assert server.wait_for("server_options.http_port cannot be same as grpc_port.")
-        (status,) = client.model.GetModelStatus(status_request("a"), timeout=30).model_version_status
+        (status,) = client.model.GetModelStatus(status_request("m"), timeout=30).model_version_status
         assert status.state == 30

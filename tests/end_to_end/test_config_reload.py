@@ -385,7 +385,7 @@ def test_metrics_that_were_asked_for_come_with_their_increase(shared: Bench) -> 
 # Servers with flags of their own.
 
 
-@pytest.mark.proves("difference: HandleReloadConfigRequest")
+@pytest.mark.proves("difference: HandleReloadConfigRequest", "flag file_system_poll_wait_seconds")
 def test_nothing_hangs_without_any_polling(tmp_path: Path, exported: Exported) -> None:
     with serving(tmp_path, exported(models.half_plus_two), "--file_system_poll_wait_seconds=-1") as bench:
         bench.copy("added", 1)
@@ -400,6 +400,7 @@ def test_nothing_hangs_without_any_polling(tmp_path: Path, exported: Exported) -
         assert bench.ask("steady") == (1, 2.5)
 
 
+@pytest.mark.proves("flag model_config_file_poll_wait_seconds")
 def test_a_config_file_is_followed(tmp_path: Path, exported: Exported) -> None:
     with serving(tmp_path, exported(models.half_plus_two), "--model_config_file_poll_wait_seconds=1") as bench:
         file = tmp_path / "models.config"
@@ -427,6 +428,7 @@ def test_a_config_file_is_followed(tmp_path: Path, exported: Exported) -> None:
 @pytest.mark.proves(
     "difference: A load failed, then the files are mended under the same number",
     "difference: A label on a version that does not come",
+    "flag incomplete_version_timeout_seconds",
 )
 def test_labels_and_bad_models_at_start_and_what_mends_them(tmp_path: Path, exported: Exported) -> None:
     def more(bench: Bench) -> str:
@@ -481,6 +483,8 @@ def test_a_version_that_waits_for_its_next_try_does_not_wait_once_it_is_mended(
 @pytest.mark.proves(
     "difference: A version is replaced in place under the same number",
     "difference: Giving memory up before a new version takes it",
+    "flag reload_replaced_versions",
+    "flag aspired_version_policy",
 )
 def test_replaced_versions_are_loaded_anew_when_asked_for(tmp_path: Path, exported: Exported) -> None:
     flags = ("--reload_replaced_versions", "--aspired_version_policy=resource_preserving")

@@ -78,7 +78,7 @@ def _run(*command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.proves("difference: A SavedModel with custom ops")
+@pytest.mark.proves("difference: A SavedModel with custom ops", "flag custom_op_libraries", "flag import_modules")
 @pytest.mark.parametrize("flag", ["--custom_op_libraries={folder}/ops.so", "--import_modules=own_ops"])
 def test_an_op_is_brought_in(folder: Path, monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)

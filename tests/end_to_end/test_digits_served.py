@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,25 +11,18 @@ import numpy as np
 import pytest
 
 from examples.digits.data import Digits, split
+from tests.conftest import Exported
 from tests.end_to_end.client_requests import example, examples_request, outputs, predict_request
-from tests.end_to_end.server_process import ROOT, Client, ServerProcess
+from tests.end_to_end.server_process import Client, ServerProcess
+from tests.trained_digits import DIGITS, trained_digits
 
 pytestmark = pytest.mark.slow
 
-DIGITS = ROOT / "examples" / "digits"
-
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(exported: Exported) -> Path:
     """Versions 1 and 2."""
-    out = tmp_path_factory.mktemp("trained") / "digits"
-    subprocess.run(
-        [sys.executable, str(DIGITS / "train.py"), str(out), "--versions", "1,2"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-    )
-    return out
+    return exported(trained_digits)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,38 +12,14 @@ import tensorflow as tf
 
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import examples_request, outputs, predict_request
-from tests.end_to_end.server_process import ROOT, Client, ServerProcess
+from tests.end_to_end.server_process import Client, ServerProcess
+from tests.small_exports import NAMES, exporter, small_exports
 
 pytestmark = pytest.mark.slow
 
-NAMES = (
-    "resnet50", "mobilenet_v2", "deeplab", "east", "bert_base", "text_classifier", "antispam_rnn", "dnn_classifier",
-    "sparse_classifier", "wide_deep_ctr",
-)  # fmt: skip
-
-
-def load_exporter() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("export_models", ROOT / "benchmarks" / "export_models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["export_models"] = module
-    spec.loader.exec_module(module)
-    module.SMALL = True
-    return module
-
 
 @pytest.fixture(scope="module")
-def exporter() -> ModuleType:
-    return load_exporter()
-
-
-@pytest.fixture(scope="module")
-def folder(exporter: ModuleType, exported: Exported) -> Path:
-    def small_exports(out: Path) -> None:
-        for name in NAMES:
-            exporter.MODELS[name](str(out))
-
+def folder(exported: Exported) -> Path:
     return exported(small_exports)
 
 
@@ -71,8 +44,8 @@ def reference(path: Path, signature: str, feeds: dict[str, Any]) -> dict[str, np
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_answers_equal_tensorflows_session(client: Client, exporter: ModuleType, folder: Path, name: str) -> None:
-    for signature, first, second in exporter.samples(name):
+def test_answers_equal_tensorflows_session(client: Client, folder: Path, name: str) -> None:
+    for signature, first, second in exporter().samples(name):
         for feeds in (first, second):
             arrays = {
                 alias: np.array(value, object) if isinstance(value, list) else value for alias, value in feeds.items()
@@ -90,8 +63,8 @@ def test_answers_equal_tensorflows_session(client: Client, exporter: ModuleType,
 
 
 @pytest.mark.proves("rpc PredictionService.Classify", "rpc PredictionService.Regress")
-def test_dnn_classifier_classifies_and_regresses(client: Client, exporter: ModuleType, folder: Path) -> None:
-    serialized = [feeds["inputs"][0] for feeds in exporter.samples("dnn_classifier")[0][1:]]
+def test_dnn_classifier_classifies_and_regresses(client: Client, folder: Path) -> None:
+    serialized = [feeds["inputs"][0] for feeds in exporter().samples("dnn_classifier")[0][1:]]
     examples = [tf.train.Example.FromString(one) for one in serialized]
     path = folder / "dnn_classifier" / "1"
 

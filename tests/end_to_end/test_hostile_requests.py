@@ -263,7 +263,12 @@ def rss_bytes(pid: int) -> int:
     raise AssertionError("no VmRSS")
 
 
-@pytest.mark.proves("rpc SessionService.SessionRun", "rpc PredictionService.PredictStreamed", "difference: Sizes")
+@pytest.mark.proves(
+    "rpc SessionService.SessionRun",
+    "rpc PredictionService.PredictStreamed",
+    "difference: Sizes",
+    "flag max_expanded_tensor_bytes",
+)
 def test_two_hundred_bad_requests_get_the_right_status(server: ServerProcess, client: Client) -> None:
     assert len(CASES) >= 200
     before = rss_bytes(server.process.pid)
@@ -296,7 +301,7 @@ def test_a_wrong_shape_is_accepted_as_tensorflow_serving_does(client: Client) ->
         assert answer["y"].shape == np.shape(x)
 
 
-@pytest.mark.proves("difference: Sizes")
+@pytest.mark.proves("difference: Sizes", "flag max_inflight_bytes")
 def test_what_few_bytes_declare_is_counted_as_in_flight(tmp_path: Path, exported: Exported) -> None:
     """At the default limit of a tensor, a server that may hold 300 MB sheds what would take more, and lives."""
     shutil.copytree(exported(models.half_plus_two), tmp_path / "m" / "1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import shutil
 import socket
 import struct
 import sys
@@ -14,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import models
-from tests.conftest import Exported
+from tests.end_to_end.python_model import python_model
 from tests.end_to_end.server_process import ServerProcess, free_port
 
 pytestmark = [
@@ -75,10 +73,8 @@ def listening(pid: int) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def model(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("listening")
-    shutil.copytree(exported(models.half_plus_two), folder / "m" / "1")
-    return "--model_name=m", f"--model_base_path={folder / 'm'}"
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    return python_model(tmp_path_factory.mktemp("listening"))
 
 
 def test_the_tables_are_read_right() -> None:
@@ -92,13 +88,14 @@ def test_the_tables_are_read_right() -> None:
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
-def test_on_a_unix_socket_alone(model: tuple[str, str], transport: str) -> None:
+def test_on_a_unix_socket_alone(model: tuple[str, ...], transport: str) -> None:
     with ServerProcess(*model, f"--grpc_transport={transport}") as server:
         assert listening(server.process.pid) == {f"unix {server.address.removeprefix('unix:')}"}
 
 
+@pytest.mark.proves("flag port", "flag rest_api_port", "flag grpc_transport")
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
-def test_on_the_ports_that_it_was_given(model: tuple[str, str], transport: str) -> None:
+def test_on_the_ports_that_it_was_given(model: tuple[str, ...], transport: str) -> None:
     grpc_port, http_port = free_port(), free_port()
     with ServerProcess(
         *model, f"--grpc_transport={transport}", f"--port={grpc_port}", f"--rest_api_port={http_port}"
@@ -110,8 +107,9 @@ def test_on_the_ports_that_it_was_given(model: tuple[str, str], transport: str) 
         }
 
 
+@pytest.mark.proves("flag grpc_socket_path")
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
-def test_on_no_socket_that_it_was_not_given(model: tuple[str, str], transport: str) -> None:
+def test_on_no_socket_that_it_was_not_given(model: tuple[str, ...], transport: str) -> None:
     grpc_port = free_port()
     flags = (f"--grpc_transport={transport}", "--grpc_socket_path=", f"--port={grpc_port}")
     with ServerProcess(*model, *flags) as server:

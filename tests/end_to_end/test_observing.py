@@ -59,6 +59,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> It
         yield made
 
 
+@pytest.mark.proves("flag log_format")
 def test_log_lines_are_json_objects(observed: Observed) -> None:
     line = observed.server.wait_for("Running gRPC ModelServer at UNIX socket")
     assert json.loads(line)["message"].startswith("Running gRPC ModelServer at UNIX socket ")

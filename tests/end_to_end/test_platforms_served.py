@@ -41,20 +41,31 @@ def thread_names(server: ServerProcess) -> Counter[str]:
     return Counter((tasks / task / "comm").read_text().strip() for task in os.listdir(tasks))
 
 
+@pytest.mark.proves(
+    "flag tensorflow_session_parallelism",
+    "flag tensorflow_intra_op_parallelism",
+    "flag tensorflow_inter_op_parallelism",
+    "flag tensorflow_session_config_file",
+    "flag mixed_precision",
+    "flag per_process_gpu_memory_fraction",
+)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are told by Linux")
-def test_threads_are_as_many_as_flags_say(dense: tuple[str, str], tmp_path: Path) -> None:
+def test_threads_and_precision_are_as_flags_say(dense: tuple[str, str], tmp_path: Path) -> None:
     file = tmp_path / "session.config"
     file.write_text("inter_op_parallelism_threads: 9 intra_op_parallelism_threads: 9")
     few = ("--tensorflow_inter_op_parallelism=2", "--tensorflow_intra_op_parallelism=3")
-    counts = []
-    for flags in (few, ("--tensorflow_session_parallelism=6", f"--tensorflow_session_config_file={file}")):
+    rounded = ("--mixed_precision=bfloat16", "--per_process_gpu_memory_fraction=0.5")  # of no GPU, which is well
+    counts, answers = [], []
+    many = ("--tensorflow_session_parallelism=6", f"--tensorflow_session_config_file={file}")
+    for flags in ((*few, *rounded), many):
         with ServerProcess(*dense, *flags) as server, Client(server) as client:
-            assert ask(client).shape == X.shape
+            answers.append(ask(client))
             counts.append(thread_names(server))
     less, more = counts
     assert (less["tf_Compute"], more["tf_Compute"]) == (2, 6), "between ops"
     # Those within ops have the name of the process, as others have of which there are equally many.
     assert more.total() - less.total() == (6 - 2) + (6 - 3)
+    assert 1e-4 < np.abs(answers[0] - answers[1]).max() < 0.05 or machine.why_no_bfloat16() is not None
 
 
 @pytest.mark.proves(
@@ -63,6 +74,7 @@ def test_threads_are_as_many_as_flags_say(dense: tuple[str, str], tmp_path: Path
     "field SessionBundleConfig.enable_session_metadata",
     "field SessionBundleConfig.mixed_precision",
     "metric :tensorflow:serving:mlmd_map",
+    "flag platform_config_file",
 )
 def test_a_platform_config_file_says_how_each_platform_is_served(exported: Exported, tmp_path: Path) -> None:
     legacy = {
@@ -113,9 +125,10 @@ def fetch(port: int, path: str) -> str:
         return content.decode()
 
 
-@pytest.mark.proves("difference: XLA")
+@pytest.mark.proves("difference: XLA", "flag xla_cpu_compilation_enabled", "flag xla_gpu_compilation_enabled")
 def test_xla_can_be_forbidden_as_tensorflow_serving_does(dense: tuple[str, str]) -> None:
-    with ServerProcess(*dense, "--xla_cpu_compilation_enabled=false") as server, Client(server) as client:
+    flags = ("--xla_cpu_compilation_enabled=false", "--xla_gpu_compilation_enabled=false")
+    with ServerProcess(*dense, *flags) as server, Client(server) as client:
         with pytest.raises(grpc.RpcError) as refusal:
             ask(client, signature="compiled")
         assert refusal.value.code() is grpc.StatusCode.INTERNAL
@@ -137,6 +150,7 @@ def test_a_version_has_its_say_on_its_session(exported: Exported, tmp_path: Path
         np.testing.assert_allclose(ask(client), ask(client, signature="compiled"), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.proves("flag thread_pool_factory_config_file")
 @pytest.mark.parametrize(
     ("flag", "text", "sentence"),
     [

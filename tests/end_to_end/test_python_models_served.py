@@ -40,7 +40,7 @@ def write(folder: Path, version: int) -> None:
     (folder / "m" / str(version) / "model.py").write_text(MODEL.format(version=version))
 
 
-@pytest.mark.proves("difference: Models of other frameworks")
+@pytest.mark.proves("difference: Models of other frameworks", "flag allow_python_models")
 def test_a_python_model_is_served_and_swapped(tmp_path: Path, flags: list[str]) -> None:
     with ServerProcess(*flags, "--allow_python_models") as server, Client(server) as client:
         answer = outputs(client.prediction.Predict(predict_request("m", {"x": X}), timeout=60))

@@ -134,6 +134,7 @@ def test_what_the_graph_refuses_is_refused_in_its_words(served: Served) -> None:
     assert sentence
 
 
+@pytest.mark.proves("flag rest_api_timeout_in_ms")
 def test_a_run_over_the_time_limit_is_a_504_and_not_the_connections_end(served: Served) -> None:
     assert served.predict("slow", {"inputs": 10**12}) == (504, "Timed out waiting for notification")
     assert served.predict("half_plus_two", {"instances": [1.0]}) == {"predictions": [2.5]}

@@ -18,6 +18,7 @@ import pytest
 from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import predict_request
+from tests.end_to_end.python_model import python_model
 from tests.end_to_end.server_process import Client, ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
@@ -56,10 +57,10 @@ class Slow:
 
 @pytest.mark.proves("difference: SIGTERM, SIGINT")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_every_admitted_request_is_answered(tmp_path: Path, exported: Exported, number: signal.Signals) -> None:
+def test_every_admitted_request_is_answered(tmp_path: Path, number: signal.Signals) -> None:
     """Calls keep coming while the signal arrives: each one is answered, or was refused before it began."""
     request = predict_request("m", {"x": np.ones(3, np.float32)})
-    with serving(tmp_path, exported(models.half_plus_two)) as server, Client(server) as client:
+    with ServerProcess(*python_model(tmp_path)) as server, Client(server) as client:
         client.prediction.Predict(request, timeout=60)
         refused = threading.Event()
         statuses: list[tuple[grpc.StatusCode, str]] = []
@@ -97,7 +98,7 @@ def test_a_long_run_is_waited_for(tmp_path: Path, exported: Exported) -> None:
         assert slow.server.wait() == 0
 
 
-@pytest.mark.proves("difference: SIGTERM, SIGINT")
+@pytest.mark.proves("difference: SIGTERM, SIGINT", "flag shutdown_grace_seconds")
 def test_the_grace_period_ends_a_drain(tmp_path: Path, exported: Exported) -> None:
     with Slow(tmp_path, exported, "--shutdown_grace_seconds=0.2") as slow:
         call = slow.long_call(steps=10**12)

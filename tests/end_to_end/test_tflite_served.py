@@ -28,9 +28,14 @@ def base_path(tmp_path: Path, exported: Exported) -> Path:
     return tmp_path / "m"
 
 
+@pytest.mark.proves("flag prefer_tflite_model", "flag num_tflite_pools", "flag num_tflite_interpreters_per_pool")
 def test_the_preferred_model_answers_and_is_swapped(base_path: Path, exported: Exported) -> None:
-    flags = (f"--model_base_path={base_path}", "--prefer_tflite_model", "--num_tflite_pools=2")
+    pools = ("--num_tflite_pools=2", "--num_tflite_interpreters_per_pool=2")
+    flags = (f"--model_base_path={base_path}", "--prefer_tflite_model", *pools)
     with ServerProcess("--model_name=m", *flags) as server, Client(server) as client:
+        many = np.tile(X, (300, 1))  # more rows than an interpreter is given at a time
+        answer = outputs(client.prediction.Predict(predict_request("m", {"serving_default_x": many}), timeout=60))
+        np.testing.assert_array_equal(answer["StatefulPartitionedCall"], many / 2 + 2)
         answer = outputs(client.prediction.Predict(predict_request("m", {"serving_default_x": X}), timeout=60))
         np.testing.assert_array_equal(answer["StatefulPartitionedCall"], X / 2 + 2)
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])

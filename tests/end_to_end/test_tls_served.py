@@ -14,8 +14,8 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from pyserving import protos
-from tests import models
 from tests.certificates import Authority, client_context
+from tests.end_to_end.python_model import python_model
 from tests.end_to_end.server_process import ServerProcess, free_port
 
 pytestmark = pytest.mark.slow
@@ -47,10 +47,8 @@ def curl(authority, url, *more):
 
 
 @pytest.fixture(scope="module")
-def model(exported, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    shutil.copytree(exported(models.half_plus_two), folder / "m" / "1")
-    return ("--model_name=m", f"--model_base_path={folder / 'm'}")
+def model(tmp_path_factory):
+    return python_model(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.proves(
@@ -59,6 +57,7 @@ def model(exported, tmp_path_factory):
     "field SSLConfig.custom_ca",
     "field SSLConfig.client_verify",
     "difference: TLS",
+    "flag ssl_config_file",
 )
 @pytest.mark.parametrize("transport", ["grpcio", "http2"])
 def test_both_ports_are_secured_and_the_certificate_is_renewed(model, authority, tmp_path, transport):
@@ -165,7 +164,7 @@ def test_files_that_secure_nothing_end_the_start_before_a_port_opens(model, auth
         assert not [line for line in server.lines if "pages at port" in line]
 
 
-@pytest.mark.proves("difference: TLS")
+@pytest.mark.proves("difference: TLS", "flag rest_api_ssl")
 def test_the_http_port_can_be_left_plain(model, authority, tmp_path):
     flag = ssl_config(tmp_path / "ssl.config", authority.issue("plain"))
     port = free_port()

@@ -66,7 +66,11 @@ def count(server: ServerProcess) -> float:
     return float(outputs(answer)["output"])
 
 
-@pytest.mark.proves("field ModelWarmupOptions.num_request_iterations")
+@pytest.mark.proves(
+    "field ModelWarmupOptions.num_request_iterations",
+    "flag enable_model_warmup",
+    "flag num_request_iterations_for_warmup",
+)
 @pytest.mark.parametrize(
     ("flags", "counted"),
     [((), 2), (("--num_request_iterations_for_warmup=3",), 6), (("--noenable_model_warmup",), 0)],
@@ -110,6 +114,7 @@ def test_every_kind_of_record_is_replayed_and_counted(tmp_path: Path, exported: 
     }
 
 
+@pytest.mark.proves("flag max_num_load_retries", "flag load_retry_interval_micros")
 def test_a_version_that_fails_its_warm_up_is_tried_again_and_once_more_when_it_is_mended(
     tmp_path: Path, exported: Exported
 ) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,27 +13,16 @@ import numpy as np
 import pytest
 
 from examples.digits.data import Digits, picture, split
-
-ROOT = Path(__file__).parents[2]
-DIGITS = ROOT / "examples" / "digits"
+from tests.conftest import Exported
+from tests.trained_digits import run, trained_digits
 
 pytestmark = pytest.mark.slow
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(DIGITS / script), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(exported: Exported) -> Path:
     """Both versions, trained and exported."""
-    path = tmp_path_factory.mktemp("digits") / "digits"
-    result = run("train.py", str(path), "--versions", "1,2")
-    assert result.returncode == 0, result.stderr
-    assert [float(percent) > 93 for percent in re.findall(r"([\d.]+)% of 360", result.stdout)] == [True, True]
-    return path
+    return exported(trained_digits)
 
 
 @pytest.fixture(scope="module")

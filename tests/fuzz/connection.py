@@ -6,8 +6,10 @@ import asyncio
 import logging
 from asyncio.events import _set_running_loop
 from dataclasses import replace
+from random import Random
 
 from pyserving.errors import FailedPrecondition
+from pyserving.messages import Later
 from pyserving.transports.admission import Admission
 from pyserving.transports.http2 import Limits
 from pyserving.transports.http2.header_cache import Heads
@@ -115,6 +117,28 @@ class Methods:
         await asyncio.shield(self._release)
         yield b"at last"
 
+    def quick_echo(self, body, deadline):
+        return self._quickly(bytes(body))
+
+    def quick_large(self, body, deadline):
+        return self._quickly(bytes(body) * 300)
+
+    def _quickly(self, answer):
+        """An answer or an error, now or at the end of the turn, or neither: its length tells which."""
+        way = len(answer) % 5
+        outcome = FailedPrecondition("not so quick") if way > 2 else answer
+        if way in (1, 3):
+            later = Later()
+            self._loop.call_soon(lambda: later.deliver(later, outcome))
+            return later
+        if way == 4:
+            raise outcome
+        return outcome if way == 2 else None
+
+    @property
+    def quick_methods(self):
+        return {"/t.T/Echo": self.quick_echo, "/t.T/Large": self.quick_large}
+
     @property
     def methods(self):
         return {"/t.T/Echo": self.echo, "/t.T/Hold": self.hold, "/t.T/Large": self.large, "/t.T/Fail": self.fail}
@@ -161,10 +185,18 @@ class Play:
         _set_running_loop(self._loop)
         self._methods = Methods(self._loop)
         self._admission = Admission(20, MAX_HELD)
-        self._limits = script.one_of(LIMITS)
+        stage = script.byte()
+        self._limits = LIMITS[stage % len(LIMITS)]
+        quick_methods = self._methods.quick_methods if stage // len(LIMITS) % 2 else {}
         heads = Heads(self._limits.max_header_list)
         service = Service(
-            self._methods.methods, self._methods.stream_methods, self._admission, self._limits, _no_offset, heads
+            self._methods.methods,
+            self._methods.stream_methods,
+            self._admission,
+            self._limits,
+            _no_offset,
+            heads,
+            quick_methods,
         )
         self._wires: set[Wire] = set()
         self.wire = Wire(service, _receive, self._wires, lambda wire: None)
@@ -205,6 +237,7 @@ class Play:
     def _check(self) -> None:
         connection, limits = self.wire.connection, self._limits
         assert len(connection.streams) <= limits.max_concurrent_streams
+        assert connection.promised == 0, "the turn is over, and an answer that was promised for it is missing"
         assert 0 <= connection._held <= limits.max_held
         assert 0 <= self._admission.held <= MAX_HELD
         assert len(connection._given_up) <= 1 << 10
@@ -323,6 +356,20 @@ _ACTS = [
     *(Play.credit, Play.settings, Play.reset, Play.ping, Play.anything, Play.noise, Play._deliver, Play.wait),
     *(Play.release, Play.stick, Play.unstick, Play.drain, Play.cut_off),
 ]
+
+
+_ASK = _ACTS.index(Play.ask)
+
+
+def busy_script(dice: Random) -> bytes:
+    """Of a client that greets, and mostly asks what can be answered: by chance alone few scripts come that far."""
+    script = bytearray([dice.randrange(2 * len(LIMITS)), 2])
+    for _ in range(dice.randrange(1, 60)):
+        if dice.random() < 0.5:
+            script += bytes([_ASK, dice.choice([0, 0, 0, 2, dice.randrange(len(BLOCKS))]), dice.randrange(256)])
+        else:
+            script += bytes([dice.randrange(len(_ACTS)), dice.randrange(8), dice.randrange(8)])
+    return bytes(script)
 
 
 def _no_offset(head: memoryview, size: int) -> None:

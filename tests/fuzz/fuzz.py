@@ -25,22 +25,23 @@ def target(name: str) -> Callable[[bytes], None]:
     return run
 
 
-def sow(corpus: Path) -> None:
-    """Requests to begin with: a PredictRequest is not found by chance."""
+def sow(name: str, corpus: Path) -> None:
+    """Inputs to begin with: neither a PredictRequest nor a conversation is found by chance."""
     from tests.codec.predict_requests import request
+    from tests.fuzz.connection import busy_script
 
     corpus.mkdir(parents=True, exist_ok=True)
-    for number in range(200):
-        (corpus / f"seed-{number}").write_bytes(request(Random(number)))
+    make = {"connection": busy_script, "predict": request}.get(name)
+    if make is not None:
+        for number in range(200):
+            (corpus / f"seed-{number}").write_bytes(make(Random(number)))
 
 
 def main(arguments: list[str]) -> None:
     """`arguments`: this script, the name of a target, the folder of its corpus, and libFuzzer's own."""
     script, name, corpus, *more = arguments
     run = target(name)
-    if name == "predict":
-        sow(Path(corpus))
-    Path(corpus).mkdir(parents=True, exist_ok=True)
+    sow(name, Path(corpus))
     atheris.Setup([script, *more, corpus], run)
     atheris.Fuzz()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz import connection, hpack_blocks, predict_requests
 
 FOUND = {
+    "streams beside promised answers went over the limit": "05020100510000000102f2",
     "what came after the last word was kept": "25ff636f6e74656e742d337479010000007065bc045b8624",
 }
 
@@ -25,6 +26,12 @@ def test_a_connection_keeps_its_rules_whatever_its_client_does(data: bytes) -> N
 @given(st.integers(0, 1 << 64))
 def test_a_connection_keeps_its_rules_through_a_long_play(seed: int) -> None:
     connection.play(Random(seed).randbytes(3000))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 64))
+def test_a_connection_keeps_its_rules_while_it_is_busy(seed: int) -> None:
+    connection.play(connection.busy_script(Random(seed)))
 
 
 @pytest.mark.parametrize("what", FOUND)

@@ -152,7 +152,7 @@ def cplusplus(folder: Path) -> Client:
 
 def go(folder: Path) -> Client:
     compiler = needed("go", "golang-go")
-    env = os.environ | {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOCACHE": str(folder / "cache")}
+    env = os.environ | {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off"}
     attempt("golang-google-grpc-dev (Debian)", [compiler, "list", "google.golang.org/grpc"], env)
     built = folder / "client"
     subprocess.run(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyserving.errors import Code, DataLoss, NotFound
+from pyserving.errors import Cancelled, Code, DataLoss, NotFound
 from pyserving.lifecycle.attempt import Attempt
 from pyserving.lifecycle.manager import AspiredVersionsManager
 from pyserving.lifecycle.monitor import ServableStateMonitor
@@ -1041,3 +1041,29 @@ async def _until_given_up(workers: HeldWorkers, clock: FakeClock) -> None:
     while clock.due_in:
         clock.advance(clock.due_in[0])
         await workers.release()
+
+
+# Calling off.
+
+
+async def test_a_load_that_nobody_wants_any_more_is_told_and_no_other(manager, workers, loaders, states):
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    manager.set_aspired_versions("m", [version(1), version(2)])
+    manager.set_aspired_versions("m", [version(1)])
+    assert [loaders[number].is_cancelled for number in (1, 2)] == [False, True]
+    loaders[2].failures, loaders[2].error = 1, Cancelled("broken off")
+    await workers.release()
+    assert states.of(2) == [START, LOADING, END]
+    assert states.health(2).code is Code.CANCELLED
+    assert manager.available_versions("m") == [1]
+
+
+async def test_a_version_wished_again_after_its_load_was_called_off_is_loaded_afresh(manager, workers, loaders):
+    manager.set_aspired_versions("m", [version(1)])
+    manager.set_aspired_versions("m", [])
+    loaders[1].failures, loaders[1].error = 1, Cancelled("broken off")
+    manager.set_aspired_versions("m", [version(1)])
+    await workers.release()
+    assert manager.available_versions("m") == [1]
+    assert [loader.is_cancelled for loader in loaders.of(1)] == [True, False]

@@ -52,6 +52,15 @@ def test_it_keeps_the_ten_versions_of_a_model_that_ended_last(monitor):
     assert monitor.state(ServableId("other", 99)) is not None
 
 
+def test_it_tells_of_each_version_that_it_forgets(monitor):
+    forgotten: list[ServableId] = []
+    monitor.forgotten.append(forgotten.append)
+    for number in range(1, 13):
+        monitor.publish(state(number, ManagerState.START))
+        monitor.publish(state(number, ManagerState.END))
+    assert forgotten == [ServableId("m", 1), ServableId("m", 2)]
+
+
 @pytest.mark.proves("difference: END entries in GetModelStatus")
 def test_versions_that_are_kept_are_no_part_of_the_ten(monitor):
     kept = {1, 2}

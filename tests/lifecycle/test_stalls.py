@@ -224,7 +224,7 @@ async def test_a_long_warm_up_holds_up_no_other_model() -> None:
             gate.wait()
 
     def loader(version: AspiredVersion) -> ServableLoader[str]:
-        return ServableLoader(version, lambda path: NoExecutor(), lambda id, executor: str(id), warm_up)  # type: ignore[arg-type,return-value]
+        return ServableLoader(version, lambda path: NoExecutor(), lambda path, id, executor: str(id), warm_up)  # type: ignore[arg-type,return-value]
 
     def is_available(state: ServableState | None) -> bool:
         return state is not None and state.manager_state is AVAILABLE
@@ -276,6 +276,9 @@ class HangingLoader:
     def load(self) -> object:
         assert self._gate.wait(60), "nobody opened the gate"
         return object()
+
+    def cancel(self) -> None:
+        pass
 
     def unload(self) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ class Mark:
     def link(self) -> str:
         """For a page in the folder `docs`."""
         return f"[{self.test}](../tests/{self.path.as_posix()})"
+
+    def gives(self, flag: str) -> bool:
+        """Whether the test starts a real process, and its file has the flag on a command line."""
+        is_written = re.search(rf"--(no)?{flag}\b", (TESTS / self.path).read_text())
+        return self.path.parts[0] == "end_to_end" and is_written is not None
 
 
 def marks(name: str, tests: Path = TESTS) -> list[Mark]:

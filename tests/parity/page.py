@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.parity.marks import Mark, marks
-from tests.parity.reasons import REASONS, Differs, NotApplicable, NotYet, Reason, Same, reason_for
+from tests.parity.reasons import REASONS, Differs, NotApplicable, Reason, Same, reason_for
 from tests.parity.surface import surface
 
 
@@ -28,6 +28,12 @@ class Parity:
                 if not self._is_told(item)
             ),
             *(
+                f"{item}: no test gives it to a real process"
+                for item in items
+                if item.startswith("flag ")
+                if not any(mark.gives(item.removeprefix("flag ")) for mark in self.proofs.get(item, ()))
+            ),
+            *(
                 f"{mark.path}::{mark.test} proves {item!r}, which there is not"
                 for item, found in self.proofs.items()
                 for mark in found
@@ -41,7 +47,7 @@ class Parity:
         ]
 
     def _is_told(self, item: str) -> bool:
-        return item in self.proofs or isinstance(reason_for(item), NotApplicable | NotYet)
+        return item in self.proofs or isinstance(reason_for(item), NotApplicable)
 
     def markdown(self) -> str:
         """The text of docs/parity.md."""
@@ -71,6 +77,8 @@ def _section(name: str, items: Iterable[str], proofs: Mapping[str, Sequence[Mark
 
 def _shown(item: str) -> str:
     kind, _, name = item.partition(" ")
+    if kind == "flag":
+        return f"`--{name}`"
     return name if kind == "difference:" else f"`{name}`"
 
 
@@ -80,8 +88,6 @@ def _verdict(reason: Reason | None) -> str:
             return f"differs: [{case}](differences.md)"
         case NotApplicable(why):
             return f"not applicable: {why}"
-        case NotYet(what):
-            return f"not yet: {what}"
         case Same(how):
             return f"pass: {how}"
         case None:
@@ -103,10 +109,10 @@ _PARITY = """\
 
 <!-- Written by `python -m tests.parity`, of the marks that tests bear. -->
 
-Each RPC, field and metric of TensorFlow Serving, and each of [our differences](differences.md), with the tests that
-show what becomes of it. *pass*: as there; *differs*: on purpose, in the way that is linked to; *not applicable*: for
-the reason given. An item that has neither a test nor a reason fails the build. [flags.md](flags.md) tells of each flag,
-[clients.md](clients.md) of the requests that public clients make.
+Each RPC, field, flag and metric of TensorFlow Serving, and each of [our differences](differences.md), with the tests
+that show what becomes of it. *pass*: as there; *differs*: on purpose, in the way that is linked to; *not applicable*:
+for the reason given. An item that has neither a test nor a reason fails the build. Each flag is given to a real process
+in its test; [flags.md](flags.md) tells what it means. [clients.md](clients.md) holds the requests of public clients.
 
 """
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from pyserving.options import FLAGS, Effect, Flag
+
 
 @dataclass(frozen=True, slots=True)
 class Differs:
@@ -21,20 +23,13 @@ class NotApplicable:
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
-    """Said at start-up, too, where a flag or a file asks for it."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class Same:
     """As there, and worth a word."""
 
     how: str
 
 
-Reason = Differs | NotApplicable | NotYet | Same
+Reason = Differs | NotApplicable | Same
 
 _NO_SUCH_RPC = NotApplicable("the RPC is answered UNIMPLEMENTED, as there")
 _PASSED_OVER = Same("passed over, as there")
@@ -45,7 +40,9 @@ _NO_REWRITER = NotApplicable("for a graph optimizer that TensorFlow's Python pac
 _ALWAYS_SO = NotApplicable("nothing else is ever kept")
 
 REASONS: Mapping[str, Reason | None] = {
-    "rpc ProfilerService.*": NotYet("`--enable_profiler` has no effect; UNIMPLEMENTED"),
+    "rpc ProfilerService.Terminate": None,
+    "rpc ProfilerService.Monitor": Same("UNIMPLEMENTED, as there: for TPUs"),
+    "rpc ProfilerService.*": Differs("`--enable_profiler`"),
     "field SessionBundleConfig.session_target": _IDLE_FIELD,
     "field SessionBundleConfig.experimental_transient_ram_bytes_during_load": _IDLE_FIELD,
     "field SessionBundleConfig.resource_estimation_uses_validation_result": Same("changes nothing, as there"),
@@ -100,6 +97,16 @@ REASONS: Mapping[str, Reason | None] = {
         "no file holds it: the server makes it of its flags"
     ),
     "field PrometheusConfig.enable": Differs("Prometheus page"),
+    "flag enable_grpc_healthcheck_service": Differs("Health"),
+    "flag file_system_poll_wait_seconds": Differs("A base path on remote storage"),
+    "flag grpc_max_threads": Differs("`--grpc_max_threads`"),
+    "flag model_config_file_poll_wait_seconds": Differs("`--model_config_file_poll_wait_seconds`"),
+    "flag monitoring_config_file": Differs("Prometheus page"),
+    "flag num_load_threads": Differs("A load or an unload that takes long, or hangs"),
+    "flag num_unload_threads": Differs("A load or an unload that takes long, or hangs"),
+    "flag ssl_config_file": Differs("TLS"),
+    "flag thread_pool_factory_config_file": Differs("`--thread_pool_factory_config_file`"),
+    "flag xla_*": Differs("XLA"),
     "metric :tensorflow:serving:request_count": Differs("Names that clients make up"),
     "metric :tensorflow:serving:request_log_count": Differs("`logging_config`"),
     "metric :tensorflow:cc:saved_model:load_latency_by_stage": _NOT_COUNTED,
@@ -112,4 +119,19 @@ REASONS: Mapping[str, Reason | None] = {
 
 def reason_for(item: str) -> Reason | None:
     """None: it has to be as it is there, and a test has to prove it."""
-    return next((reason for pattern, reason in REASONS.items() if fnmatchcase(item, pattern)), None)
+    for pattern, reason in REASONS.items():
+        if fnmatchcase(item, pattern):
+            return reason
+    kind, _, name = item.partition(" ")
+    return _reason_for_flag(FLAGS[name]) if kind == "flag" else None
+
+
+def _reason_for_flag(flag: Flag) -> Reason | None:
+    """As docs/flags.md has it."""
+    if flag.ours:
+        return Same("TensorFlow Serving does not have it")
+    if flag.effect is Effect.WORKING:
+        return None
+    if flag.effect is Effect.REFUSED:
+        return NotApplicable("what it asks for is not built, so the server does not start with it")
+    return NotApplicable(f"{flag.reason or flag.effect.value}; a warning says so")

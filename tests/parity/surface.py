@@ -1,6 +1,7 @@
 """Everything of TensorFlow Serving that a client or an operator can touch, item by item.
 
-RPCs and fields come from the protobuf descriptors, so that none is forgotten; what no descriptor tells is listed here.
+RPCs and fields come from the protobuf descriptors, flags from the parser, so that none is forgotten; what neither tells
+is listed here.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 
+from pyserving.options import FLAGS
+
 ROOT = Path(__file__).parents[2]
 
 SERVICES = ("tensorflow.serving.", "tensorflow.ProfilerService", "grpc.health.v1.", "grpc.reflection.")
 
-RPCS_WITHOUT_A_DESCRIPTOR = (
-    "PredictionService.PredictStreamed",
-    "ProfilerService.Profile",
-    "ProfilerService.Terminate",
-    "ProfilerService.Monitor",
-)
-"""PredictStreamed has messages but no method in the open source; the profiler's service is TensorFlow's."""
+RPCS_WITHOUT_A_DESCRIPTOR = ("PredictionService.PredictStreamed",)
+"""It has messages but no method in the open source."""
 
 CONFIG_FILES = (
     "tensorflow_serving/config/",
@@ -87,6 +85,7 @@ def surface() -> Mapping[str, list[str]]:
         "Fields of requests and answers": [f"field {name}" for name in _fields(files, MESSAGE_FILES)],
         "REST": [f"rest {name}" for name in REST_REQUESTS],
         "Fields of config files": [f"field {name}" for name in _fields(files, CONFIG_FILES)],
+        "Flags": [f"flag {name}" for name in FLAGS],
         "Metrics": [f"metric {name}" for name in METRICS],
         "Differences": [f"difference: {case}" for case in differences()],
     }

@@ -72,6 +72,21 @@ def test_a_mark_has_to_be_a_literal(tmp_path: Path) -> None:
         marks("proves", tmp_path)
 
 
+def test_a_flag_has_to_be_given_to_a_real_process() -> None:
+    served = Path("end_to_end/test_flags_given.py")
+    marks_of = {
+        "flag rest_gzip_answers": Mark("test_given", served, (), {}),
+        "flag enable_profiler": Mark("test_given_as_no", served, (), {}),
+        "flag ssl_config_file": Mark("test_not_given", served, (), {}),
+        "flag log_format": Mark("test_of_a_function", Path("test_options.py"), (), {}),
+    }
+    found = Parity({"Flags": list(marks_of)}, {item: [mark] for item, mark in marks_of.items()}).troubles()
+    assert found[:2] == [
+        "flag ssl_config_file: no test gives it to a real process",
+        "flag log_format: no test gives it to a real process",
+    ]
+
+
 def test_what_nobody_proves_and_what_there_is_not_is_told() -> None:
     mark = Mark("test_one", Path("test_it.py"), (), {})
     found = Parity({"RPCs": ["rpc A.B", "rpc A.C"]}, {"rpc A.B": [mark], "rpc A.D": [mark]}).troubles()

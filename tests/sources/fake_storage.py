@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-from pyserving.sources.storage import Entry, FileStat
+from pyserving.sources.storage import Entry, FileStat, walk_by_listing
 
 
 class FakeStorage:
@@ -70,6 +70,9 @@ class FakeStorage:
         if any(file.startswith(f"{path}/") for file in self._files):
             return Entry(True, FileStat(0, 0))
         raise FileNotFoundError(2, "Not found", path)
+
+    def walk(self, path: str) -> Iterator[tuple[str, Entry]]:
+        return walk_by_listing(self, path)
 
     def open(self, path: str) -> BinaryIO:
         self.opened.append(path)

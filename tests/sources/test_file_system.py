@@ -14,7 +14,7 @@ import pytest
 from watchdog.observers.api import BaseObserver
 
 from pyserving.errors import Cancelled
-from pyserving.sources import watcher
+from pyserving.sources import file_system, watcher
 from pyserving.sources.clock import Clock
 from pyserving.sources.file_system import FileSystemStoragePathSource
 from pyserving.sources.version_policy import MonitoredServable, VersionPolicy
@@ -82,6 +82,7 @@ class Wishes:
         self.problems: list[tuple[str, str]] = []
         self.changed: list[ServableId] = []
         self._said = asyncio.Event()
+        self.num_scans = 0
         self._scans = asyncio.Semaphore(0)
 
     def aspire(self, name, versions) -> None:
@@ -96,6 +97,7 @@ class Wishes:
         self.changed.append(servable_id)
 
     def on_scanned(self) -> None:
+        self.num_scans += 1
         self._scans.release()
 
     async def scans(self, number: int) -> None:
@@ -108,6 +110,27 @@ class Wishes:
         await asyncio.wait_for(self._said.wait(), timeout=20)
         self._said.clear()
         return self.calls[-1]
+
+
+class Events:
+    """A watcher of which the test says when it wakes the source."""
+
+    def __call__(self, wake: Callable[[], None]) -> Events:
+        self.wake = wake
+        return self
+
+    def follow(self, base_paths: object) -> bool:
+        return False
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+@pytest.fixture
+def events(monkeypatch) -> Events:
+    events = Events()
+    monkeypatch.setattr(file_system, "Watcher", events)
+    return events
 
 
 @pytest.fixture
@@ -350,13 +373,17 @@ async def test_a_base_path_that_appears_wakes_it_long_before_the_poll(wishes, tm
         assert await wishes.next() == ("m", [1])
 
 
-async def test_however_many_events_there_are_one_scan_follows(new_source, wishes, fake_time, tmp_path):
+async def test_however_many_events_there_are_one_scan_follows(new_source, wishes, fake_time, events, tmp_path):
     source = await new_source(poll_wait_seconds=3600)
     source.update_config([model(tmp_path, "m", "1")])
-    await wishes.scans(2)  # the second one because folders are watched since the first
-    for number in range(50):
-        (tmp_path / "m" / f"x{number}").mkdir()
+    await fake_time.until(3600.0)
+    for _ in range(50):
+        events.wake()
     await fake_time.until(0.2, 3600.0)
+    fake_time.pass_by(0.2)
+    await wishes.scans(2)
+    await fake_time.until(3600.0)
+    assert wishes.num_scans == 2
 
 
 async def test_a_changed_version_is_told_by_its_id(new_source, wishes, fake_time, tmp_path):

@@ -237,3 +237,22 @@ async def test_specific_remote_versions_are_not_listed(router, wishes, storage):
     storage.trouble[f"{BUCKET}/m"] = OSError(5, "listing is forbidden")
     await router.scanned(NAMES)
     assert wishes.calls == [("m", [1])]
+
+
+async def test_the_listings_of_each_scan_are_told(wishes, storage, fake_time):
+    listings = []
+    async with Workers("scan", 1) as scanning:
+        source = FileSystemStoragePathSource(
+            wishes.aspire,
+            scanning,
+            60,
+            storage=storage,
+            on_listed=lambda name, number: listings.append((name, number)),
+            clock=fake_time.clock,
+        )
+        async with source:
+            source.update_config([remote(storage, "m", "1", "2")])
+            await source.scanned(["m"])
+            storage.trouble[f"{BUCKET}/m"] = OSError(5, "permission denied")
+            await source.scanned(["m"])
+    assert listings == [("m", 2), ("m", 1)]

@@ -120,4 +120,5 @@ def _with_others(pieces: list[bytes | memoryview], texts: list[bytes]) -> list[b
     as four."""
     first, *rest = b"".join(pieces).split(_NULL[:1])
     behind = [memoryview(piece)[len(_NULL) - 1 :] for piece in rest]
-    return [first, *chain.from_iterable(zip(texts, behind, strict=True))]
+    mended: Iterator[bytes | memoryview] = chain.from_iterable(zip(texts, behind, strict=True))
+    return [first, *mended]

@@ -294,4 +294,14 @@ class RequestReader:
         if self.over:
             return
         self._made_progress = True
-        self._finish()
+        if self._parser.should_upgrade() and self._head.content_length != 0:
+            self._read_body_behind_upgrade()
+        else:
+            self._finish()
+
+    def _read_body_behind_upgrade(self) -> None:
+        """The parser takes no body from who asks for another protocol, as Java's client does at first."""
+        if self._head.content_length is None:
+            self.refuse(501)
+        else:
+            self._begin_gathering()

@@ -122,7 +122,7 @@ class Connection:
         return False
 
     def _open(self, stream_id: int, head: RequestHead, deadline: float | None, is_last: bool) -> None:
-        if len(self.streams) >= self._max_streams:
+        if len(self.streams) + self.promised >= self._max_streams:
             self._spend_reset()
             self._give_up(stream_id, ErrorCode.REFUSED_STREAM)
             return

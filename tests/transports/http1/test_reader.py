@@ -91,6 +91,21 @@ def test_it_goes_on_when_another_protocol_is_offered(reader):
     assert summary(fed(reader, POST)) == [("POST", "/p", b"body")]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_it_reads_the_body_of_who_asks_for_another_protocol(reader, size):
+    upgrade = b"POST /1 HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 4\r\n\r\nbody"
+    sent = upgrade + GET + upgrade
+    pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
+    arrivals = [arrival for piece in pieces for arrival in fed(reader, piece)]
+    assert summary(arrivals) == [("POST", "/1", b"body"), ("GET", "/g", b""), ("POST", "/1", b"body")]
+
+
+def test_it_refuses_chunks_from_who_asks_for_another_protocol(reader):
+    upgrade = b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
+    (arrival,) = fed(reader, upgrade + b"1\r\na\r\n0\r\n\r\n")
+    assert arrival.refusal == 501
+
+
 @pytest.mark.proves("difference: Sizes and idleness over HTTP")
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
