@@ -38,7 +38,17 @@ from benchmarks.grpc_load import generator, idle, preparation, report, servers  
 from benchmarks.grpc_load.generator import GeneratorFailed, Load, Outcome  # noqa: E402
 from benchmarks.grpc_load.models import Model  # noqa: E402
 from benchmarks.grpc_load.results import Idle, Results, Soak  # noqa: E402
-from benchmarks.grpc_load.servers import BARE, OURS, Bare, Server, ServerCommand, ServerFailed, Subject, Tools  # noqa: E402
+from benchmarks.grpc_load.servers import (  # noqa: E402
+    BARE,
+    OURS,
+    Bare,
+    NotRunSo,
+    Server,
+    ServerCommand,
+    ServerFailed,
+    Subject,
+    Tools,
+)
 from benchmarks.grpc_load.workloads import (  # noqa: E402
     CELLS,
     IDLE_CONNECTIONS,
@@ -182,6 +192,9 @@ class Benchmark:
     def _is_ready(self, subject: Subject, workload: str) -> bool:
         try:
             subject.wait_until_ready()
+        except NotRunSo:
+            print(f"{subject.name}: the server does not run {workload} in that way", flush=True)
+            return False
         except _FAILURES as error:
             self._trouble(f"{subject.name}, {workload}: {error}")
             return False

@@ -2,7 +2,8 @@
 
     python -m benchmarks.grpc_load.bare VERSION_FOLDER INPUT_TENSOR OUTPUT_TENSOR INPUTS.npy caller|pool
 
-The run is the one that the server makes of the model. Says `ready`; then each line on stdin,
+The run is the one that the server makes of the model. Says `ready`, or `absent` for a way that the server does not go with a
+graph of that size; then each line on stdin,
 `THREADS WARMUP_SECONDS SECONDS`, is answered by a line of JSON.
 """
 
@@ -23,6 +24,9 @@ def main() -> None:
     version_folder, fed, fetched, inputs_file, way_name = sys.argv[1:]
     executor = tf_session.open_saved_model(version_folder)
     ways = {way.name: way for way in executor.plan((fed,), (fetched,)).ways}
+    if way_name not in ways:
+        print("absent", flush=True)
+        return
     inputs = [aligned(array) for array in np.load(inputs_file)]
     print("ready", flush=True)
     for line in sys.stdin:

@@ -276,6 +276,10 @@ class Server:
         self.child.stop()
 
 
+class NotRunSo(Exception):
+    """The server does not run this model in that way: there is nothing to compare with."""
+
+
 class Bare:
     """A model's prepared run without a server, in as many threads as there would be calls in flight."""
 
@@ -303,8 +307,9 @@ class Bare:
         return line
 
     def wait_until_ready(self) -> None:
-        while self._line(START_SECONDS) != "ready\n":
-            continue
+        while (line := self._line(START_SECONDS)) != "ready\n":
+            if line == "absent\n":
+                raise NotRunSo
 
     def measure(self, cell: Cell, round: int, seconds: float, warmup: float) -> tuple[Sample, list[str]]:
         self._child.check()
