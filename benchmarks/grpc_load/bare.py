@@ -2,9 +2,8 @@
 
     python -m benchmarks.grpc_load.bare VERSION_FOLDER INPUT_TENSOR OUTPUT_TENSOR INPUTS.npy caller|pool
 
-The run is the one that the server makes of the model. Says `ready`, or `absent` for a way that the server does not go with a
-graph of that size; then each line on stdin,
-`THREADS WARMUP_SECONDS SECONDS`, is answered by a line of JSON.
+The run is the one that the server makes of the model. Says `ready`, or `absent` for a way that the server does not go
+with a graph of that size; then each line on stdin, `THREADS WARMUP_SECONDS SECONDS`, is answered by a line of JSON.
 """
 
 from __future__ import annotations
