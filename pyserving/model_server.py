@@ -160,6 +160,8 @@ class ModelServer:
         manager = await enter(self._manager(loading, unloading, running))
         if settings.load_in_spare_time:
             self._compute = SpareTime(lambda: manager.is_serving)
+        else:
+            _log.info("Loads make no way for requests: --load_in_spare_time is off")
         source = await enter(self._source(manager, scanning, scanning_remote))
         core = self._core = ServerCore(
             manager,

@@ -236,7 +236,7 @@ class Options:
         "", "Text-format MonitoringConfig: path of the metrics page, or enable: false for none. Empty: the usual path"
     )
     enable_profiler: bool = _bool(
-        False, "Offer TensorFlow's profiler service on the gRPC port (TensorFlow Serving: on by default)"
+        True, "Offer TensorFlow's profiler service on the gRPC port; who reaches it can slow the server down"
     )
     version: bool = _bool(False, "Print versions and exit")
 

@@ -75,7 +75,7 @@ num_tflite_interpreters_per_pool int32 1
 enable_signature_method_name_check bool false
 xla_cpu_compilation_enabled bool false
 xla_gpu_compilation_enabled bool false
-enable_profiler bool false
+enable_profiler bool true
 thread_pool_factory_config_file string ""
 mixed_precision string ""
 skip_initialize_tpu bool false

@@ -50,6 +50,7 @@ def policy() -> int:
     return policy
 
 
+@pytest.mark.proves("difference: The processor time that a load takes while others are served")
 def test_a_call_makes_way_for_others_where_a_processor_idles():
     assert Machine(idle_share=0.5).spare_time()(policy) == os.SCHED_IDLE
 

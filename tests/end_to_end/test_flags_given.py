@@ -116,6 +116,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "--grpc_max_threads=1",
         "--noenable_grpc_healthcheck_service",
         "--noenable_profiler",
+        "--noload_in_spare_time",
         "--enable_signature_method_name_check",
         "--enable_serialization_as_tensor_content",
         f"--monitoring_config_file={folder}/monitoring",
@@ -175,9 +176,15 @@ def test_health_can_be_left_out(site: Served) -> None:
 
 @pytest.mark.proves("flag enable_profiler")
 def test_the_profiler_can_be_left_out(site: Served) -> None:
-    with pytest.raises(grpc.RpcError) as refused:
-        site.client.unary_unary("/tensorflow.ProfilerService/Profile")(b"", timeout=60)
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    for method in ("Profile", "Terminate", "Monitor"):
+        with pytest.raises(grpc.RpcError) as refused:
+            site.client.unary_unary(f"/tensorflow.ProfilerService/{method}")(b"", timeout=60)
+        assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+@pytest.mark.proves("flag load_in_spare_time")
+def test_loads_need_not_make_way(site: Served) -> None:
+    site.server.wait_for("Loads make no way for requests")
 
 
 @pytest.mark.proves("flag enable_signature_method_name_check")

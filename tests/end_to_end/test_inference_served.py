@@ -21,7 +21,7 @@ from tests import models
 from tests.conftest import Exported
 from tests.end_to_end.client_requests import example, examples_request
 from tests.end_to_end.server_process import ROOT, Client, ServerProcess, free_port
-from tests.end_to_end.test_exports import load_exporter
+from tests.small_exports import exporter
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def values(result: Any) -> list[float]:
 @pytest.fixture(scope="module")
 def base_paths(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     def dnn_classifier(out: Path) -> None:
-        load_exporter().dnn_classifier(str(out))
+        exporter().dnn_classifier(str(out))
 
     digits = tmp_path_factory.mktemp("trained") / "digits"
     train = [sys.executable, str(ROOT / "examples" / "digits" / "train.py"), str(digits)]

@@ -39,7 +39,6 @@ def server(request, exported, tmp_path_factory):
     with ServerProcess(
         f"--port={port}",
         f"--grpc_transport={request.param}",
-        "--enable_profiler",
         "--model_name=m",
         f"--model_base_path={folder / 'm'}",
     ) as process:

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving's protos describe and its released server does not do, and what is off until asked for."""
+"""What TensorFlow Serving's protos describe and its released server does not do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc, session_service_pb2
 
-from pyserving import protos
 from tests import models
 from tests.end_to_end.server_process import ServerProcess, free_port
 
@@ -62,9 +61,6 @@ def refusal(ask) -> tuple[grpc.StatusCode, str]:
         ("/tensorflow.serving.SessionService/SessionRun", session_run_request()),
         ("/tensorflow.serving.PredictionService/PredictStreamed", predict_request()),
         ("/tensorflow.serving.PredictionService/SessionRun", session_run_request()),
-        ("/tensorflow.ProfilerService/Profile", protos.ProfileRequest(duration_ms=10)),
-        ("/tensorflow.ProfilerService/Terminate", protos.TerminateRequest()),
-        ("/tensorflow.ProfilerService/Monitor", protos.MonitorRequest()),
     ],
 )
 def test_the_method_is_not_there(channel, path, request_message):
@@ -82,12 +78,3 @@ def test_predict_is_not_streamed(channel):
 def test_options_for_streaming_change_nothing_about_predict(channel):
     answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(), timeout=60)
     assert list(answer.outputs["y"].float_val) == [2.5]
-
-
-@pytest.mark.proves("difference: `--enable_profiler`")
-def test_tensorflows_profiler_client_is_told(address, tmp_path):
-    client = tf.profiler.experimental.client
-    with pytest.raises(RuntimeError, match=r"^UNIMPLEMENTED:"):
-        client.monitor(f"grpc://{address}", 10)
-    with pytest.raises(RuntimeError, match=r"^UNAVAILABLE: No trace event was collected"):
-        client.trace(f"grpc://{address}", str(tmp_path), 10)
