@@ -18,11 +18,12 @@ ASSET_CONTENTS = b"asset-file-contents"
 
 def export_once(cache: Path, export: Callable[[Path], None]) -> Path:
     """The version folder that `export` makes, shared by all who pass the same `cache`; other processes wait for it."""
-    base_path = cache / export.__name__
-    with open(cache / f"{export.__name__}.lock", "w") as lock:
+    name = f"{export.__module__}.{export.__name__}"
+    base_path = cache / name
+    with open(cache / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not base_path.exists():
-            draft = cache / f"{export.__name__}.draft"
+            draft = cache / f"{name}.draft"
             export(draft / "1")
             draft.rename(base_path)
     return base_path / "1"
