@@ -154,7 +154,9 @@ class ModelServer:
         ]
         loading = await enter(Workers("load", options.transition_threads(settings.num_load_threads, cpus)))
         unloading = await enter(Workers("unload", options.transition_threads(settings.num_unload_threads, cpus)))
-        running = await enter(Workers("run", 4 * cpus))
+        # A model holds three quarters of them at most: as many as TensorFlow Serving has threads. Processors are busy
+        # then where runs wait for threads of their own.
+        running = await enter(Workers("run", (16 * cpus + 2) // 3))
         for pool in {platform.batching.pool for platform in self._platforms.values() if platform.batching is not None}:
             self._schedulers[pool] = SharedBatchScheduler(await enter(Workers(pool.name, pool.threads)))
         manager = await enter(self._manager(loading, unloading, running))
