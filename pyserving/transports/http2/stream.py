@@ -72,9 +72,8 @@ class Stream(ABC):
         """Memory that the next bytes of the request may be read into, past `receive`; none where that is not done."""
         return NO_ROOM
 
-    def fill(self, size: int, is_last: bool) -> None:
+    def fill(self, size: int, is_last: bool) -> None:  # noqa: B027  nothing is to do where there never is room
         """So many bytes of the request have been read into `room`. May end the stream."""
-        raise NotImplementedError
 
     @abstractmethod
     def sent(self, has_ended: bool) -> None:
