@@ -7,6 +7,7 @@ niceness, has each of them wait until the end of its time slice; one at the syst
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -52,7 +53,10 @@ class SpareTime:
     SHORT_SECONDS = 0.01
     """In which a call that is over by then keeps the priority of others."""
     LOOK_SECONDS = 0.1
-    LOOK_HOLDS_SECONDS = 1.0
+    LONGEST_LOOK_SECONDS = 2.0
+    """Before it is said that too little is left: a burst of requests, and what it keeps waiting, pass in that time."""
+    LEFT_HOLDS_SECONDS = 1.0
+    NOT_LEFT_HOLDS_SECONDS = 10.0
     PATIENCE_SECONDS = 10.0
     """After which a call that is not over is no longer kept back, if the process may decide so."""
 
@@ -74,8 +78,8 @@ class SpareTime:
         self._ran_seconds = ran_seconds
         self._clock = clock
         self._wait = wait
-        self._looked_at = -self.LOOK_HOLDS_SECONDS
         self._is_left = False
+        self._holds_until = -math.inf
         self._threads: dict[int, None] = {}
         """Native ids of those that are in a call."""
 
@@ -99,13 +103,22 @@ class SpareTime:
         del self._threads[call.thread]
 
     def _has_time(self) -> bool:
-        """Looks for a moment what is left, unless somebody has just done so."""
-        if self._clock() - self._looked_at >= self.LOOK_HOLDS_SECONDS:
-            began, before = self._clock(), self._left_seconds()
-            self._wait(self.LOOK_SECONDS)
-            self._looked_at = self._clock()
-            self._is_left = self._left_seconds() - before >= self.LEAST_SHARE * (self._looked_at - began)
+        """Looks for a while what is left, unless somebody has just done so."""
+        if self._clock() >= self._holds_until:
+            self._is_left = self._look()
+            holds = self.LEFT_HOLDS_SECONDS if self._is_left else self.NOT_LEFT_HOLDS_SECONDS
+            self._holds_until = self._clock() + holds
         return self._is_left
+
+    def _look(self) -> bool:
+        """For as long as too little seems to be left."""
+        began, before, seconds = self._clock(), self._left_seconds(), 0.0
+        while seconds < self.LONGEST_LOOK_SECONDS:
+            self._wait(self.LOOK_SECONDS)
+            seconds = self._clock() - began
+            if self._left_seconds() - before >= self.LEAST_SHARE * seconds:
+                return True
+        return False
 
     def _left_seconds(self) -> float:
         """That no processor had anything else to do than calls like these."""

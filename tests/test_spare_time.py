@@ -19,6 +19,8 @@ class Machine:
 
     def __init__(self, idle_share: float) -> None:
         self.idle_share = idle_share
+        self.busy_until = 0.0
+        """Nothing idles before."""
         self.now = 0.0
         self.idle = 0.0
         self.busy_share = 0.0
@@ -29,7 +31,8 @@ class Machine:
     def wait(self, seconds: float) -> None:
         self.waits += 1
         self.now += seconds
-        self.idle += seconds * self.idle_share
+        if self.now > self.busy_until:
+            self.idle += seconds * self.idle_share
         self.ran += seconds * self.busy_share
 
     def spare_time(self, *, is_wanted: bool = True) -> SpareTime:
@@ -78,6 +81,26 @@ def test_a_call_is_made_at_once_where_hardly_anything_is_left():
     assert Machine(idle_share=0.2).spare_time()(threading.get_ident) == threading.get_ident()
 
 
+def test_that_hardly_anything_is_left_takes_a_longer_look_and_holds_longer():
+    machine = Machine(idle_share=0.2)
+    spare_time = machine.spare_time()
+    spare_time(os.getpid)
+    assert machine.now == pytest.approx(SpareTime.LONGEST_LOOK_SECONDS)
+    machine.idle_share = 1.0
+    machine.now += SpareTime.LEFT_HOLDS_SECONDS
+    assert spare_time(threading.get_ident) == threading.get_ident()
+    machine.now += SpareTime.NOT_LEFT_HOLDS_SECONDS
+    assert spare_time(threading.get_ident) != threading.get_ident()
+
+
+def test_a_burst_of_requests_is_waited_for():
+    machine = Machine(idle_share=1.0)
+    machine.busy_until = 1.0
+    spare_time = machine.spare_time()
+    assert spare_time(threading.get_ident) != threading.get_ident()
+    assert 1.0 < machine.now < SpareTime.LONGEST_LOOK_SECONDS
+
+
 def test_a_call_is_made_at_once_where_nobody_is_to_be_made_way_for():
     machine = Machine(idle_share=2.0)
     assert machine.spare_time(is_wanted=False)(threading.get_ident) == threading.get_ident()
@@ -96,7 +119,7 @@ def test_another_look_follows_when_the_last_is_old():
     machine = Machine(idle_share=1.0)
     spare_time = machine.spare_time()
     spare_time(os.getpid)
-    machine.now += SpareTime.LOOK_HOLDS_SECONDS
+    machine.now += SpareTime.LEFT_HOLDS_SECONDS
     machine.idle_share = 0.0
     assert spare_time(threading.get_ident) == threading.get_ident()
 
@@ -107,7 +130,7 @@ def test_what_a_call_takes_is_left_to_the_next_one():
 
     def busy() -> bool:
         policy()  # the call is kept back by now
-        machine.now += SpareTime.LOOK_HOLDS_SECONDS
+        machine.now += SpareTime.LEFT_HOLDS_SECONDS
         machine.idle_share, machine.busy_share = 0.0, 1.0
         return spare_time(threading.get_ident) != threading.get_ident()
 
