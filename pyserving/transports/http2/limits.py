@@ -73,8 +73,8 @@ class Allowance:
         self._left = at_once
         self._then = now
 
-    def spend(self, now: float) -> bool:
+    def spend(self, now: float, amount: float = 1.0) -> bool:
         """False when it is used up."""
-        self._left = min(self._at_once, self._left + (now - self._then) * self._per_second) - 1.0
+        self._left = min(self._at_once, self._left + (now - self._then) * self._per_second) - amount
         self._then = now
         return self._left >= 0.0

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _DEADLINE_MARGIN_SECONDS = 0.1
 """Front ends keep deadlines themselves, and say it better; this is for one that does not."""
-_OFFLOADED_BYTES = 64 << 10
-"""Compressed messages from here on are decompressed in a thread."""
 
 
 class UnaryCall(Stream):
@@ -112,6 +110,8 @@ class UnaryCall(Stream):
         return message
 
     def _hold(self, size: int) -> None:
+        if self.is_over:  # while a thread decompresses
+            raise ResourceExhausted("The call is over")
         self.connection.hold(size)
         self._held += size
 
@@ -151,29 +151,14 @@ class UnaryCall(Stream):
 
     async def _serve_compressed(self, compressed: Buffer) -> None:
         try:
-            body = await self._decompressed(compressed)
+            limit = self.connection.limits.max_receive_message
+            body = await compression.opened(compressed, self.head.encoding, limit, self._hold)
         except ServingError as error:
             self._ended()
             self.connection.finish(self, error.code, error.message)
             return
         self._let_go()
         await self._serve(body)
-
-    async def _decompressed(self, body: Buffer) -> bytes:
-        encoding, limit = self.head.encoding, self.connection.limits.max_receive_message
-        if len(body) < _OFFLOADED_BYTES:
-            return compression.decompress(body, encoding, limit, self._hold)
-        loop = self.connection.loop
-
-        def hold(size: int) -> None:
-            asyncio.run_coroutine_threadsafe(self._hold_on_loop(size), loop).result()
-
-        return await loop.run_in_executor(None, compression.decompress, body, encoding, limit, hold)
-
-    async def _hold_on_loop(self, size: int) -> None:
-        if self.is_over:
-            raise ResourceExhausted("The call is over")
-        self._hold(size)
 
     async def _serve(self, body: Buffer) -> None:
         lease, reserve = None, reserve_nothing
