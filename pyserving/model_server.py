@@ -336,6 +336,7 @@ class ModelServer:
                 *([asks_for_health] if settings.auth_exempt_health else []),
                 *([is_preflight] if settings.rest_api_enable_cors_support else []),
             ],
+            never_exempt=[config.monitoring_path(settings) or ""],  # its file may put it anywhere
             on_refused=self.metrics.rejected.labels("unauthenticated").increment,
         )
         reading = await enter(Workers("auth-tokens", 1))

@@ -147,7 +147,7 @@ class RequestLogs:
         if (timer := self._retirements.pop(files, None)) is not None:
             timer.cancel()
         self._write_out()
-        return self._writing.submit(_close, files)
+        return self._writing.submit(files.close)
 
     def _write_out(self) -> None:
         """Give the thread what waits. While it is at work, the next group gathers."""
@@ -237,11 +237,3 @@ def _prepare(files: LogFiles) -> None:
         files.prepare()
     except OSError as error:
         _log.error("Requests cannot be logged to %s: %s", files.prefix, error)
-
-
-def _close(files: LogFiles) -> None:
-    """In the thread."""
-    try:
-        files.close()
-    except OSError as error:
-        _log.error("A log file of %s could not be finished: %s", files.prefix, error)
