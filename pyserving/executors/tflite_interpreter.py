@@ -6,6 +6,7 @@ An interpreter serves one thread at a time. All of a pool share the bytes of the
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from pyserving.errors import AlreadyExists, Internal
+from pyserving.errors import AlreadyExists, Internal, InvalidArgument, ServingError
 from pyserving.signature import DataType, data_type_of
 
 _log = logging.getLogger(__name__)
 _FAILURES = (RuntimeError, ValueError)
 """What interpreters raise for whatever their C++ reports."""
+_MOST_DIMENSIONS = 4
+"""Of an input that has fewer itself. Interpreters write beyond their arrays from seven or twelve on, depending on their
+version, also where it is the graph that adds some."""
+_MOST_ELEMENTS_OF_NONE = 1 << 24
+"""That an array without elements would have, were its empty dimensions 1. Interpreters multiply sizes in 32 bits."""
+_MOST_TOLD = 64 << 10
+"""Characters of what an interpreter reports. It repeats with each failure whatever it has reported before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +79,26 @@ class TfliteInterpreter:
         self._interpreter = interpreter
         self._shapes: dict[int, tuple[int, ...]] = {}
         """What the inputs are allocated for, as far as it is known."""
+        self._told = ""
         try:
             interpreter.allocate_tensors()
         except _FAILURES as error:
             raise Internal(f"Failed to allocate tensors\n\t{error}") from None
 
+    @property
+    def is_worn(self) -> bool:
+        """It has failed so often that another should take its place."""
+        return len(self._told) > _MOST_TOLD
+
     def run(self, feeds: Sequence[Tensor], arrays: Sequence[np.ndarray], fetches: Sequence[Tensor]) -> list[np.ndarray]:
-        """Copies in, copies out. Raises Internal with the sentences of tflite_session.cc; what is behind is logged."""
+        """Copies in, copies out. Raises Internal with the sentences of tflite_session.cc; what is behind is logged.
+
+        InvalidArgument for shapes that no process with an interpreter survives.
+        """
         self._fit(feeds, arrays)
         for tensor, array in zip(feeds, arrays, strict=True):
             self._interpreter.set_tensor(tensor.index, array)
-        with _failing_as("Failed to invoke TfLite interpreter"):
+        with self._failing_as("Failed to invoke TfLite interpreter"):
             self._interpreter.invoke()
         return [self._interpreter.get_tensor(tensor.index) for tensor in fetches]
 
@@ -90,28 +107,39 @@ class TfliteInterpreter:
         wished = {tensor.index: array.shape for tensor, array in zip(feeds, arrays, strict=True)}
         if self._shapes.items() >= wished.items():
             return
+        for tensor, array in zip(feeds, arrays, strict=True):
+            _check_shape(tensor, array.shape)
         self._shapes = {}  # should something fail, nothing is known of them
         for tensor, array in zip(feeds, arrays, strict=True):
-            with _failing_as(f"Failed to resize input tensor: {tensor.name} to {array.nbytes} bytes."):
+            with self._failing_as(f"Failed to resize input tensor: {tensor.name} to {array.nbytes} bytes."):
                 self._interpreter.resize_tensor_input(tensor.index, array.shape)
-        with _failing_as("Failed to allocate tensors"):
+        with self._failing_as("Failed to allocate tensors"):
             self._interpreter.allocate_tensors()
         self._shapes = wished
 
+    @contextmanager
+    def _failing_as(self, sentence: str) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURES as error:
+            before, self._told = self._told, str(error)
+            _log.warning("%s: %s", sentence, self._told.removeprefix(before))
+            raise Internal(sentence) from None
 
-@contextmanager
-def _failing_as(sentence: str) -> Iterator[None]:
-    try:
-        yield
-    except _FAILURES as error:
-        _log.warning("%s: %s", sentence, error)
-        raise Internal(sentence) from None
+
+def _check_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    most = max(_MOST_DIMENSIONS, len(tensor.shape))
+    if len(shape) > most:
+        raise InvalidArgument(f"Input tensor {tensor.name} has {len(shape)} dimensions; the most is {most}")
+    if 0 in shape and math.prod(filter(None, shape)) > _MOST_ELEMENTS_OF_NONE:
+        raise InvalidArgument(f"Input tensor {tensor.name} has no elements, in a shape too large: {list(shape)}")
 
 
 class TflitePool:
     """A fixed number of interpreters. Who asks for one while all are taken waits."""
 
     def __init__(self, make_interpreter: Callable[[], TfliteInterpreter], size: int) -> None:
+        self._make_interpreter = make_interpreter
         # The one that ran last is the likeliest to have the right shapes.
         self._idle: LifoQueue[TfliteInterpreter] = LifoQueue()
         for _ in range(size):
@@ -124,7 +152,15 @@ class TflitePool:
         try:
             yield interpreter
         finally:
-            self._idle.put(interpreter)
+            self._idle.put(self._another() or interpreter if interpreter.is_worn else interpreter)
+
+    def _another(self) -> TfliteInterpreter | None:
+        """None where there is no memory for it now."""
+        try:
+            return self._make_interpreter()
+        except ServingError as error:
+            _log.warning("A TensorFlow Lite interpreter that has failed often cannot be replaced: %s", error.message)
+            return None
 
     def close(self) -> None:
         """Lets go of all; nobody has one any more."""

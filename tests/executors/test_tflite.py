@@ -15,7 +15,7 @@ from pyserving import protos
 from pyserving.errors import Cancelled, Internal, InvalidArgument, NotFound, ServingError
 from pyserving.executors import tflite, tflite_runtime
 from pyserving.executors.executor import Executor, open_executor
-from pyserving.executors.tflite_interpreter import TfliteInterpreter, TflitePool
+from pyserving.executors.tflite_interpreter import Tensor, TfliteInterpreter, TflitePool
 from pyserving.signature import DataType
 from tests import tflite_models
 from tests.tflite_models import predict_signature, with_metadata
@@ -221,6 +221,82 @@ def test_a_shape_that_does_not_fit_fails_its_own_run_only(opened, caplog):
         assert "failed to" in caplog.text
         (y,) = run(executor, {X: rows(1, 3)}, Y)
         assert y.tolist() == [[2.0, 2.5, 3.0]]
+
+
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another shape")
+@pytest.mark.parametrize("shape", [(1,) * 5, (1,) * 7, (1,) * 12, (1,) * 64])
+def test_more_dimensions_than_interpreters_have_room_for_are_refused(opened, shape):
+    executor = opened(tflite_models.half_plus_two_lite)
+    with pytest.raises(InvalidArgument) as caught:
+        run(executor, {X: rows(*shape)}, Y)
+    assert caught.value.message == f"Input tensor {X} has {len(shape)} dimensions; the most is 4"
+    assert run(executor, {X: rows(1, 1, 1, 3)}, Y)[0].shape == (1, 1, 1, 3)
+
+
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another shape")
+@pytest.mark.parametrize("shape", [(0, 2**31 - 1), (2**16, 0, 2**16), (2**31 - 1, 0, 3), (2**40, 0), (0, 1, 2**60)])
+def test_nothing_in_a_shape_too_large_is_refused(opened, shape):
+    executor = opened(tflite_models.half_plus_two_lite)
+    with pytest.raises(InvalidArgument, match=rf"^Input tensor {X} has no elements, in a shape too large: \["):
+        run(executor, {X: np.empty(shape, np.float32)}, Y)
+    assert run(executor, {X: rows(0, 3)}, Y)[0].shape == (0, 3)
+
+
+def test_an_input_may_have_as_many_dimensions_as_its_model_gives_it():
+    resized = []
+
+    class Taking(Interpreter):
+        def resize_tensor_input(self, index: int, shape: tuple[int, ...]) -> None:
+            resized.append(shape)
+
+        def set_tensor(self, index: int, array: np.ndarray) -> None: ...
+
+        def invoke(self) -> None: ...
+
+    tensor = Tensor(0, "x", DataType.DT_FLOAT, (1,) * 6)
+    TfliteInterpreter(Taking([], threading.Event())).run((tensor,), (np.ones((2,) * 6, np.float32),), ())
+    assert resized == [(2,) * 6]
+
+
+def test_what_was_reported_before_is_not_told_again(opened, caplog):
+    executor = opened(tflite_models.half_plus_two_lite)
+    for _ in range(4):
+        with pytest.raises(Internal):
+            run(executor, {X: rows(3)}, Y)
+    _, second, *others = (len(message) for message in caplog.messages)
+    assert others == [second] * 2
+
+
+class Talkative:
+    """Repeats with each failure what it has reported before, as interpreters do."""
+
+    def __init__(self) -> None:
+        self._reported = ""
+
+    def allocate_tensors(self) -> None: ...
+
+    def invoke(self) -> None:
+        self._reported += "x" * 1000
+        raise RuntimeError(self._reported)
+
+
+def test_an_interpreter_that_has_reported_much_is_replaced(caplog):
+    made = []
+
+    def make() -> TfliteInterpreter:
+        made.append(Talkative())
+        if len(made) == 2:
+            raise Internal("no memory")
+        return TfliteInterpreter(made[-1])
+
+    pool = TflitePool(make, 1)
+    for _ in range(100):
+        with pytest.raises(Internal, match="Failed to invoke"), pool.interpreter() as interpreter:
+            interpreter.run((), (), ())
+    assert len(made) == 3, "the second could not be made, the third could"
+    refused, *told = sorted(caplog.messages, key=len)
+    assert "cannot be replaced: no memory" in refused
+    assert {len(message) for message in told} == {len("Failed to invoke TfLite interpreter: ") + 1000}
 
 
 def test_tensors_that_are_not_there_cannot_be_planned(opened):
