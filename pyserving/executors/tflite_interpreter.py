@@ -74,9 +74,10 @@ def _data_type(numpy_type: type) -> DataType:
 class TfliteInterpreter:
     """Runs a model on inputs of any shape that its ops take; for one thread at a time."""
 
-    def __init__(self, interpreter: Any) -> None:
-        """Raises Internal when the model's tensors cannot be allocated."""
+    def __init__(self, interpreter: Any, *, takes_empty: bool = True) -> None:
+        """Raises Internal when the model's tensors cannot be allocated. `takes_empty` as TfliteRuntime has it."""
         self._interpreter = interpreter
+        self._takes_empty = takes_empty
         self._shapes: dict[int, tuple[int, ...]] = {}
         """What the inputs are allocated for, as far as it is known."""
         self._told = ""
@@ -100,7 +101,7 @@ class TfliteInterpreter:
             self._interpreter.set_tensor(tensor.index, array)
         with self._failing_as("Failed to invoke TfLite interpreter"):
             self._interpreter.invoke()
-        return [self._interpreter.get_tensor(tensor.index) for tensor in fetches]
+            return [self._interpreter.get_tensor(tensor.index) for tensor in fetches]
 
     def _fit(self, feeds: Sequence[Tensor], arrays: Sequence[np.ndarray]) -> None:
         """All inputs are resized before anything is allocated: what is half resized may not fit together."""
@@ -108,7 +109,7 @@ class TfliteInterpreter:
         if self._shapes.items() >= wished.items():
             return
         for tensor, array in zip(feeds, arrays, strict=True):
-            _check_shape(tensor, array.shape)
+            _check_shape(tensor, array.shape, takes_empty=self._takes_empty)
         self._shapes = {}  # should something fail, nothing is known of them
         for tensor, array in zip(feeds, arrays, strict=True):
             with self._failing_as(f"Failed to resize input tensor: {tensor.name} to {array.nbytes} bytes."):
@@ -122,15 +123,23 @@ class TfliteInterpreter:
         try:
             yield
         except _FAILURES as error:
-            before, self._told = self._told, str(error)
-            _log.warning("%s: %s", sentence, self._told.removeprefix(before))
+            _log.warning("%s: %s", sentence, self._news(str(error)))
             raise Internal(sentence) from None
 
+    def _news(self, told: str) -> str:
+        """What an interpreter's report says that the ones before did not."""
+        news = told.removeprefix(self._told)
+        if len(told) > len(self._told):
+            self._told = told
+        return news
 
-def _check_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
+
+def _check_shape(tensor: Tensor, shape: tuple[int, ...], *, takes_empty: bool) -> None:
     most = max(_MOST_DIMENSIONS, len(tensor.shape))
     if len(shape) > most:
         raise InvalidArgument(f"Input tensor {tensor.name} has {len(shape)} dimensions; the most is {most}")
+    if 0 in shape and not takes_empty:
+        raise InvalidArgument(f"Input tensor {tensor.name} has no elements; only LiteRT runs models on such")
     if 0 in shape and math.prod(filter(None, shape)) > _MOST_ELEMENTS_OF_NONE:
         raise InvalidArgument(f"Input tensor {tensor.name} has no elements, in a shape too large: {list(shape)}")
 

@@ -97,7 +97,7 @@ def test_the_metadata_is_what_the_signatures_are(opened):
     assert sent.signature_def["serving_default"].inputs["serving_default_x"].tensor_shape.dim[1].size == 3
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (4, 3), (0, 3), (2, 2, 3), (5, 7)])
+@pytest.mark.parametrize("shape", [(1, 3), (4, 3), (2, 2, 3), (5, 7)])
 def test_answers_any_shape_that_its_ops_take(opened, shape):
     executor = opened(tflite_models.half_plus_two_lite)
     for x in (rows(*shape), rows(2, 3), rows(*shape)):
@@ -237,9 +237,25 @@ def test_more_dimensions_than_interpreters_have_room_for_are_refused(opened, sha
 @pytest.mark.parametrize("shape", [(0, 2**31 - 1), (2**16, 0, 2**16), (2**31 - 1, 0, 3), (2**40, 0), (0, 1, 2**60)])
 def test_nothing_in_a_shape_too_large_is_refused(opened, shape):
     executor = opened(tflite_models.half_plus_two_lite)
-    with pytest.raises(InvalidArgument, match=rf"^Input tensor {X} has no elements, in a shape too large: \["):
+    with pytest.raises(InvalidArgument, match=rf"^Input tensor {X} has no elements[,;] "):
         run(executor, {X: np.empty(shape, np.float32)}, Y)
-    assert run(executor, {X: rows(0, 3)}, Y)[0].shape == (0, 3)
+    assert run(executor, {X: rows(2, 3)}, Y)[0].shape == (2, 3)
+
+
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another shape")
+@pytest.mark.parametrize("model", [tflite_models.half_plus_two_lite, tflite_models.convolution_lite])
+def test_no_rows_are_run_by_the_library_that_can(opened, runtime, model):
+    executor = opened(model)
+    (info,) = executor.signature_defs["serving_default"].inputs.values()
+    fetch = next(iter(executor.signature_defs["serving_default"].outputs.values())).name
+    shape = tuple(info.shape or ())[1:]
+    for _ in range(2):
+        if runtime.takes_empty:
+            assert len(run(executor, {info.name: rows(0, *shape)}, fetch)[0]) == 0
+        else:
+            with pytest.raises(InvalidArgument, match="has no elements; only LiteRT runs models on such"):
+                run(executor, {info.name: rows(0, *shape)}, fetch)
+        assert len(run(executor, {info.name: rows(2, *shape)}, fetch)[0]) == 2
 
 
 def test_an_input_may_have_as_many_dimensions_as_its_model_gives_it():
@@ -265,6 +281,19 @@ def test_what_was_reported_before_is_not_told_again(opened, caplog):
             run(executor, {X: rows(3)}, Y)
     _, second, *others = (len(message) for message in caplog.messages)
     assert others == [second] * 2
+
+
+def test_outputs_that_cannot_be_had_fail_the_run(caplog):
+    class Unreadable(Interpreter):
+        def invoke(self) -> None: ...
+
+        def get_tensor(self, index: int) -> np.ndarray:
+            raise ValueError("Invalid tensor size.")
+
+    interpreter = TfliteInterpreter(Unreadable([], threading.Event()))
+    with pytest.raises(Internal, match=r"^Failed to invoke TfLite interpreter$"):
+        interpreter.run((), (), (Tensor(0, "y", DataType.DT_FLOAT, ()),))
+    assert caplog.messages == ["Failed to invoke TfLite interpreter: Invalid tensor size."]
 
 
 class Talkative:
