@@ -39,6 +39,8 @@ class Tensor:
     data_type: DataType
     shape: tuple[int, ...]
     """As it is before any request; 1 for a dimension that is open."""
+    declared_shape: tuple[int, ...] = ()
+    """The same, but for -1 where a dimension is open."""
 
 
 def inputs(interpreter: Any) -> dict[str, Tensor]:
@@ -54,7 +56,8 @@ def outputs(interpreter: Any) -> dict[str, Tensor]:
 def _by_name(kind: str, details: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for detail in details:
-        tensor = Tensor(detail["index"], detail["name"], _data_type(detail["dtype"]), tuple(map(int, detail["shape"])))
+        shape, declared_shape = (tuple(map(int, detail[name])) for name in ("shape", "shape_signature"))
+        tensor = Tensor(detail["index"], detail["name"], _data_type(detail["dtype"]), shape, declared_shape)
         if not tensor.name:
             raise Internal(f"{kind} name missing for tensor index: {tensor.index}")
         if tensors.setdefault(tensor.name, tensor) is not tensor:
@@ -74,10 +77,10 @@ def _data_type(numpy_type: type) -> DataType:
 class TfliteInterpreter:
     """Runs a model on inputs of any shape that its ops take; for one thread at a time."""
 
-    def __init__(self, interpreter: Any, *, takes_empty: bool = True) -> None:
-        """Raises Internal when the model's tensors cannot be allocated. `takes_empty` as TfliteRuntime has it."""
+    def __init__(self, interpreter: Any, *, checks_shapes: bool = True) -> None:
+        """Raises Internal when the model's tensors cannot be allocated. `checks_shapes` as TfliteRuntime has it."""
         self._interpreter = interpreter
-        self._takes_empty = takes_empty
+        self._checks_shapes = checks_shapes
         self._shapes: dict[int, tuple[int, ...]] = {}
         """What the inputs are allocated for, as far as it is known."""
         self._told = ""
@@ -109,7 +112,9 @@ class TfliteInterpreter:
         if self._shapes.items() >= wished.items():
             return
         for tensor, array in zip(feeds, arrays, strict=True):
-            _check_shape(tensor, array.shape, takes_empty=self._takes_empty)
+            _check_size(tensor, array.shape)
+            if not self._checks_shapes:
+                _check_shape(tensor, array.shape)
         self._shapes = {}  # should something fail, nothing is known of them
         for tensor, array in zip(feeds, arrays, strict=True):
             with self._failing_as(f"Failed to resize input tensor: {tensor.name} to {array.nbytes} bytes."):
@@ -134,14 +139,29 @@ class TfliteInterpreter:
         return news
 
 
-def _check_shape(tensor: Tensor, shape: tuple[int, ...], *, takes_empty: bool) -> None:
+def _check_size(tensor: Tensor, shape: tuple[int, ...]) -> None:
     most = max(_MOST_DIMENSIONS, len(tensor.shape))
     if len(shape) > most:
         raise InvalidArgument(f"Input tensor {tensor.name} has {len(shape)} dimensions; the most is {most}")
-    if 0 in shape and not takes_empty:
-        raise InvalidArgument(f"Input tensor {tensor.name} has no elements; only LiteRT runs models on such")
     if 0 in shape and math.prod(filter(None, shape)) > _MOST_ELEMENTS_OF_NONE:
         raise InvalidArgument(f"Input tensor {tensor.name} has no elements, in a shape too large: {list(shape)}")
+
+
+def _check_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """It must be the model's own, but for the number of rows, of which there must be some."""
+    declared = tensor.declared_shape
+    # Where none is declared, any will do: or it is a scalar.
+    is_alike = not declared or (len(shape) == len(declared) and all(map(_fits, shape[1:], declared[1:])))
+    if 0 in shape or not is_alike:
+        open_shape = ", ".join("?" if size < 0 else str(size) for size in (-1, *declared[1:]))
+        raise InvalidArgument(
+            f"Input tensor {tensor.name} has shape {list(shape)}; the model's is [{open_shape}], and only LiteRT can "
+            "run it on others"
+        )
+
+
+def _fits(size: int, declared: int) -> bool:
+    return declared in (-1, size)
 
 
 class TflitePool:
