@@ -218,6 +218,8 @@ def _append(logger: RequestLogger, record: Record, saved_model_tags: tuple[str, 
         return _Fate(error.code, "too_large", error.message)
     except OSError as error:
         return _Fate(_CODES.get(error.errno, Code.INTERNAL), "write", str(error))
+    except MemoryError:  # a record is put together as a whole
+        return _Fate(Code.RESOURCE_EXHAUSTED, "write", "there is no memory for it")
     return _Fate(Code.OK)
 
 
