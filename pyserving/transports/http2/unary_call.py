@@ -38,7 +38,7 @@ class UnaryCall(Stream):
         admission: Admission | None,
         quick: QuickMethod | None = None,
     ) -> None:
-        """Without an admission the call is always let in. `quick` is asked before `method` is."""
+        """Without an admission the call is always let in, with a small message. `quick` is asked before `method` is."""
         super().__init__(connection, stream_id, head, deadline)
         self._method = method
         self._admission = admission
@@ -52,6 +52,10 @@ class UnaryCall(Stream):
     @property
     def is_unary(self) -> bool:
         return True
+
+    @property
+    def _max_message(self) -> float:
+        return self.connection.limits.max_message(is_open=self._admission is None)
 
     def receive(self, data: memoryview, is_last: bool) -> None:
         if is_last and self._reader is None and PREFIX.size <= len(data) < LARGE_BYTES:  # a small request, in one frame
@@ -91,8 +95,7 @@ class UnaryCall(Stream):
 
     def _read(self, data: memoryview) -> None:
         if self._reader is None:
-            connection = self.connection
-            self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
+            self._reader = MessageReader(self._max_message, self._hold, self.connection.data_offset)
         for message in self._reader.feed(data):
             self._keep(message)
 
@@ -151,8 +154,7 @@ class UnaryCall(Stream):
 
     async def _serve_compressed(self, compressed: Buffer) -> None:
         try:
-            limit = self.connection.limits.max_receive_message
-            body = await compression.opened(compressed, self.head.encoding, limit, self._hold)
+            body = await compression.opened(compressed, self.head.encoding, self._max_message, self._hold)
         except ServingError as error:
             self._ended()
             self.connection.finish(self, error.code, error.message)
