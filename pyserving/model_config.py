@@ -85,7 +85,7 @@ def _validate_logging(name: str, config: protos.LoggingConfig) -> None:
     collector, sampling = config.log_collector_config, config.sampling_config
     if collector.type not in _LOG_COLLECTORS:
         raise NotFound(f"Cannot find LogCollector::Factory for type: {collector.type}")
-    if not collector.filename_prefix.startswith("/"):
+    if "\0" in collector.filename_prefix or not collector.filename_prefix.startswith("/"):
         raise InvalidArgument(
             f"Expected the logging_config of model {name} to have an absolute path; "
             f"got filename_prefix={collector.filename_prefix}"

@@ -308,6 +308,11 @@ def test_requests_may_be_logged_to_files(type_):
             "INVALID_ARGUMENT: Expected the logging_config of model a to have an absolute path; "
             "got filename_prefix=logs/m",
         ),
+        (
+            logging_config(prefix="/logs/\0m"),
+            "INVALID_ARGUMENT: Expected the logging_config of model a to have an absolute path; "
+            "got filename_prefix=/logs/\0m",
+        ),
         (logging_config(rate=1.5), "INVALID_ARGUMENT: The sampling_rate of model a must be from 0 to 1; was 1.5"),
         (
             {

@@ -11,6 +11,8 @@ class Limits:
     """Sizes are in bytes, times in seconds; infinity is no limit."""
 
     max_receive_message: float = math.inf
+    max_open_message: float = 64 << 10
+    """To a method that anybody may call at any time, with no token and however much is in flight."""
     max_send_message: float = math.inf
     max_concurrent_streams: int = 1024
     max_header_list: int = 16 << 10
@@ -45,6 +47,10 @@ class Limits:
     max_connection_age: float = math.inf
     max_connection_age_grace: float = math.inf
     max_connection_idle: float = math.inf
+
+    def max_message(self, *, is_open: bool) -> float:
+        """Of a request; `is_open` as `max_open_message` has it."""
+        return min(self.max_receive_message, self.max_open_message) if is_open else self.max_receive_message
 
     @property
     def tick(self) -> float:

@@ -26,7 +26,7 @@ _QUEUED_OVERHEAD = 128
 class StreamingCall(Stream, AsyncIterator[Buffer]):
     """Messages both ways, each side at its own pace: the peer has credit for what the method has taken."""
 
-    __slots__ = ("_expiry", "_held", "_method", "_news", "_owed", "_queue", "_reader", "_room", "_task")
+    __slots__ = ("_expiry", "_held", "_max_message", "_method", "_news", "_owed", "_queue", "_reader", "_room", "_task")
 
     def __init__(
         self,
@@ -35,10 +35,13 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
         head: RequestHead,
         deadline: float | None,
         method: StreamMethod,
+        max_message: float,
     ) -> None:
+        """`max_message` bounds the bytes of each message that comes in."""
         super().__init__(connection, stream_id, head, deadline)
         self._method = method
-        self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
+        self._max_message = max_message
+        self._reader = MessageReader(max_message, self._hold, connection.data_offset)
         self._queue: deque[Buffer] = deque()
         self._held = 0
         self._news = asyncio.Event()
@@ -65,8 +68,7 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
     def _opened(self, message: Message) -> Buffer:
         if not message.is_compressed:
             return message.body
-        limit = self.connection.limits.max_receive_message
-        body = compression.decompress(message.body, self.head.encoding, limit, self._hold)
+        body = compression.decompress(message.body, self.head.encoding, self._max_message, self._hold)
         self._let_go(len(message.body))
         return body
 

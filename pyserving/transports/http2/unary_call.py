@@ -40,7 +40,7 @@ class UnaryCall(Stream):
         admission: Admission | None,
         quick: QuickMethod | None = None,
     ) -> None:
-        """Without an admission the call is always let in. `quick` is asked before `method` is."""
+        """Without an admission the call is always let in, with a small message. `quick` is asked before `method` is."""
         super().__init__(connection, stream_id, head, deadline)
         self._method = method
         self._admission = admission
@@ -54,6 +54,10 @@ class UnaryCall(Stream):
     @property
     def is_unary(self) -> bool:
         return True
+
+    @property
+    def _max_message(self) -> float:
+        return self.connection.limits.max_message(is_open=self._admission is None)
 
     def receive(self, data: memoryview, is_last: bool) -> None:
         if is_last and self._reader is None and PREFIX.size <= len(data) < LARGE_BYTES:  # a small request, in one frame
@@ -93,8 +97,7 @@ class UnaryCall(Stream):
 
     def _read(self, data: memoryview) -> None:
         if self._reader is None:
-            connection = self.connection
-            self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
+            self._reader = MessageReader(self._max_message, self._hold, self.connection.data_offset)
         for message in self._reader.feed(data):
             self._keep(message)
 
@@ -160,7 +163,7 @@ class UnaryCall(Stream):
         await self._serve(body)
 
     async def _decompressed(self, body: Buffer) -> bytes:
-        encoding, limit = self.head.encoding, self.connection.limits.max_receive_message
+        encoding, limit = self.head.encoding, self._max_message
         if len(body) < _OFFLOADED_BYTES:
             return compression.decompress(body, encoding, limit, self._hold)
         loop = self.connection.loop
