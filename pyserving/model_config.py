@@ -45,6 +45,11 @@ def validate_model_server_config(
         if (platform := platform_of(model)) not in platforms:
             hint = " without --allow_python_models" if platform == PYTHON_PLATFORM else ""
             raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}{hint}")
+        if platform == PYTHON_PLATFORM and "://" in model.base_path.removeprefix("file://"):
+            raise InvalidArgument(
+                f"Expected Python model {model.name} to have a base path on a local file system; "
+                f"got base_path()={model.base_path}"
+            )
     for model in models:
         if model.HasField("logging_config"):
             _validate_logging(model.name, model.logging_config)

@@ -269,6 +269,20 @@ def test_further_platforms_can_be_known():
     assert len(validate_model_server_config(config, platforms={"tensorflow", "python"})) == 1
 
 
+@pytest.mark.parametrize("base_path", ["s3://bucket/m", "gs://bucket/m", "https://host/m"])
+def test_python_models_are_local(base_path):
+    config = models({"name": "a", "base_path": base_path, "model_platform": "python"})
+
+    with pytest.raises(InvalidArgument, match=rf"local file system.*got base_path\(\)={base_path}$"):
+        validate_model_server_config(config, platforms={"tensorflow", "python"})
+
+
+def test_python_models_may_lie_behind_a_file_uri():
+    config = models({"name": "a", "base_path": "file:///models/m", "model_platform": "python"})
+
+    assert len(validate_model_server_config(config, platforms={"tensorflow", "python"})) == 1
+
+
 def logging_config(prefix="/logs/m", rate=0.5, **more):
     return {
         "log_collector_config": {"filename_prefix": prefix, **more},
