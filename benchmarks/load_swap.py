@@ -31,8 +31,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,17 +42,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.swap_load.load import Answer, Load, capacity  # noqa: E402
+from benchmarks.swap_load.server import Server, Stall, running_server  # noqa: E402
 from pyserving import protos  # noqa: E402
 from pyserving.codec import tensor_proto  # noqa: E402
 
 STATUSES = {"OK"}
 """Required of every request; no other is allowed."""
-DEADLINE_SECONDS = 60.0
-CHANGE_SECONDS = 120.0
-"""More than any change takes."""
-TICK_SECONDS = 0.001
-SHOWN_STALL_SECONDS = 0.002
-SERVICE = "/tensorflow.serving"
+RELOAD_CONFIG = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 OTHER = "resnet50"
 
 
@@ -66,11 +62,7 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.5, help="part of the capacity that is sent")
     parser.add_argument("--flag", action="append", default=[], help="a flag for the server, --grpc_transport=http2 say")
     parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--serve", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve is not None:
-        asyncio.run(serve(options.serve))
-        return
     changes = 3 if options.quick else options.changes
     steady_seconds = 5.0 if options.quick else 20.0
     exported = export()
@@ -110,216 +102,6 @@ def machine() -> str:
         f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores, Python "
         f"{platform.python_version()}, NumPy {version('numpy')}, TensorFlow {version('tensorflow')}"
     )
-
-
-# In the server's process.
-
-
-async def serve(flags: Sequence[str]) -> None:
-    """A ModelServer that tells on stdout, a JSON object a line, what happens to versions and how its loop stalls."""
-    from pyserving import logs, main, options
-    from pyserving.model_server import ModelServer
-
-    parsed = options.parse(flags)
-    logs.configure("text", os.environ.get("BENCHMARK_LOG_LEVEL", "warning"))
-    sys.setswitchinterval(main.SWITCH_SECONDS)
-    server = ModelServer(parsed.options, parsed.given)
-    server.monitor.subscribe(
-        lambda state: tell(model=state.id.name, version=state.id.version, state=state.manager_state.name)
-    )
-    watching = asyncio.create_task(watch_loop())
-    await server.start()
-    tell(ready=True)
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()  # until the parent lets go
-    watching.cancel()
-    await server.stop()
-
-
-def tell(**event: Any) -> None:
-    print(json.dumps(event | {"at": time.monotonic()}), flush=True)
-
-
-async def watch_loop() -> None:
-    """Tells of every callback that came late by more than `SHOWN_STALL_SECONDS`."""
-    with open("/proc/thread-self/schedstat") as schedstat:  # noqa: ASYNC230  # never waits: the kernel's memory
-
-        def seconds() -> tuple[float, float]:
-            """That this thread has run, and that it was kept from running."""
-            schedstat.seek(0)
-            ran, waited, _ = schedstat.read().split()
-            return int(ran) / 1e9, int(waited) / 1e9
-
-        before, due = seconds(), time.monotonic() + TICK_SECONDS
-        while True:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            now, after = time.monotonic(), seconds()
-            if (late := now - due) > SHOWN_STALL_SECONDS:
-                work, cpu = (min(late, b - a) for a, b in zip(before, after, strict=True))
-                tell(stall=late, work=work, cpu=cpu)
-            before, due = after, now + TICK_SECONDS
-
-
-@dataclass
-class Stall:
-    """Times in milliseconds."""
-
-    at: float
-    """When it ended, in seconds."""
-    late: float
-    work: float
-    cpu: float
-
-    @property
-    def blocked(self) -> float:
-        return max(0.0, self.late - self.work - self.cpu)
-
-
-class Server:
-    """The other end of `serve`."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._news = asyncio.Condition()
-        self.states: dict[tuple[str, int], str] = {}
-        self.moments: dict[tuple[str, int, str], float] = {}
-        self.stalls: list[Stall] = []
-        self.is_ready = False
-        self.exit_status: int | None = None
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            event = json.loads(line)
-            async with self._news:
-                if "stall" in event:
-                    times = (event[name] * 1e3 for name in ("stall", "work", "cpu"))
-                    self.stalls.append(Stall(event["at"], *times))
-                elif "state" in event:
-                    key = (event["model"], event["version"])
-                    self.states[key] = event["state"]
-                    self.moments[event["model"], event["version"], event["state"]] = event["at"]
-                else:
-                    self.is_ready = True
-                self._news.notify_all()
-        self.exit_status = await self._process.wait()
-        async with self._news:
-            self._news.notify_all()
-
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        async with self._news:
-            await asyncio.wait_for(
-                self._news.wait_for(lambda: condition() or self.exit_status is not None), CHANGE_SECONDS
-            )
-        if not condition():
-            raise RuntimeError(f"the server has gone with status {self.exit_status}")
-
-    async def state(self, model: str, version: int, state: str) -> float:
-        """When the version got there, as soon as it is there."""
-        await self.wait_for(lambda: self.states.get((model, version)) == state)
-        return self.moments[model, version, state]
-
-
-@asynccontextmanager
-async def running_server(
-    folder: Path, config: Any, flags: Sequence[str] = ()
-) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
-    (folder / "models.config").write_text(str(config))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, __file__, "--serve", "--port=0", f"--grpc_socket_path={folder}/s"),
-        *(f"--model_config_file={folder}/models.config", "--file_system_poll_wait_seconds=1"),
-        *flags,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONFAULTHANDLER": "1"},
-    )
-    server = Server(process)
-    try:
-        await server.wait_for(lambda: server.is_ready)
-        async with grpc.aio.insecure_channel(
-            f"unix:{folder}/s", options=[("grpc.max_receive_message_length", -1)]
-        ) as channel:
-            yield server, channel
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-
-
-# The load.
-
-
-@dataclass
-class Answer:
-    due: float
-    seconds: float
-    status: str
-
-
-class Load:
-    """Sends a request every `interval` seconds, whatever becomes of the answers, until its block is left."""
-
-    def __init__(self, channel: grpc.aio.Channel, body: bytes, per_second: float) -> None:
-        self._call = predict(channel)
-        self._body = body
-        self._interval = 1 / per_second
-        self._pending: set[asyncio.Task[None]] = set()
-        self.answers: list[Answer] = []
-
-    async def __aenter__(self) -> Load:
-        self._sending = asyncio.create_task(self._send())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._sending.cancel()
-        await asyncio.gather(*self._pending)
-
-    async def _send(self) -> None:
-        due = time.monotonic()
-        while True:
-            if (wait := due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
-            task = asyncio.create_task(self._ask(due))
-            self._pending.add(task)
-            task.add_done_callback(self._pending.discard)
-            due += self._interval
-
-    async def _ask(self, due: float) -> None:
-        try:
-            await self._call(self._body, timeout=DEADLINE_SECONDS)
-            status = "OK"
-        except grpc.aio.AioRpcError as error:
-            status = f"{error.code().name}: {error.details()}"
-        self.answers.append(Answer(due, time.monotonic() - due, status))
-
-
-def predict(channel: grpc.aio.Channel) -> Callable[..., Awaitable[bytes]]:
-    return channel.unary_unary(f"{SERVICE}.PredictionService/Predict")  # type: ignore[no-any-return]
-
-
-async def capacity(channel: grpc.aio.Channel, body: bytes, seconds: float) -> float:
-    """Requests per second in a closed loop of sixteen, the better of two tries after a first one to warm up."""
-    call = predict(channel)
-
-    async def round(seconds: float) -> float:
-        began, count = time.monotonic(), 0
-
-        async def caller() -> None:
-            nonlocal count
-            while time.monotonic() - began < seconds:
-                await call(body, timeout=DEADLINE_SECONDS)
-                count += 1
-
-        await asyncio.gather(*(caller() for _ in range(16)))
-        return count / (time.monotonic() - began)
-
-    await round(seconds)
-    return max(await round(seconds), await round(seconds))
-
-
-# What happens meanwhile.
 
 
 @dataclass
@@ -442,7 +224,7 @@ async def reload(channel: grpc.aio.Channel, world: World) -> tuple[float, float]
     """When it was called and when it answered."""
     request = protos.ReloadConfigRequest()
     request.config.CopyFrom(world.config())
-    call = channel.unary_unary(f"{SERVICE}.ModelService/HandleReloadConfigRequest")
+    call = channel.unary_unary(RELOAD_CONFIG)
     began = time.monotonic()
     response = protos.ReloadConfigResponse.FromString(await call(request.SerializeToString(), timeout=300))
     if response.status.error_code:

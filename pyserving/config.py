@@ -41,14 +41,19 @@ def read_text_proto(path: str, message_class: type[_Message]) -> _Message:
     return parse_text_proto(read_file(path), path, message_class)
 
 
-def parse_text_proto(content: bytes, path: str, message_class: type[_Message]) -> _Message:
-    """The message that a file's `content` spells; INVALID_ARGUMENT as `read_text_proto` has it."""
+def parse_text_proto(content: bytes, path: str, message_class: type[_Message], *, is_secret: bool = False) -> _Message:
+    """The message that a file's `content` spells; INVALID_ARGUMENT as `read_text_proto` has it.
+
+    Of one that `is_secret`, the log has the place of an error and nothing of what stands there.
+    """
     message = message_class()
     try:
         text_format.Parse(content.decode(), message, descriptor_pool=protos.pool)
     except (text_format.ParseError, UnicodeDecodeError) as error:
         # Scripts look for this line, which protobuf's C++ library writes.
-        _log.error("Error parsing text-format %s: %s", message.DESCRIPTOR.full_name, _place_and_reason(error))
+        place, reason = _place_and_reason(error)
+        shown = "what stands there is not shown, as it may be a key" if is_secret else reason
+        _log.error("Error parsing text-format %s: %s: %s", message.DESCRIPTOR.full_name, place, shown)
         raise InvalidArgument(f"Invalid protobuf file: '{path}'") from None
     return message
 
@@ -75,12 +80,12 @@ def _file_error(error: OSError, path: str) -> ServingError:
     return Unknown(sentence)
 
 
-def _place_and_reason(error: text_format.ParseError | UnicodeDecodeError) -> str:
+def _place_and_reason(error: text_format.ParseError | UnicodeDecodeError) -> tuple[str, str]:
     if isinstance(error, UnicodeDecodeError):
-        return f"1:1: not UTF-8 at byte {error.start}"
-    # The message begins with the place as well, in a form of its own.
+        return "1:1", f"not UTF-8 at byte {error.start}"
+    # The message begins with the place as well, in a form of its own, and quotes the whole line.
     reason = re.sub(r"^\d+:\d+ : ", "", str(error))
-    return f"{error.GetLine() or 1}:{error.GetColumn() or 1}: {reason}"
+    return f"{error.GetLine() or 1}:{error.GetColumn() or 1}", reason
 
 
 def unpacked(any_config: protos.Any, registered: Collection[str]) -> Message:

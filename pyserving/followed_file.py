@@ -69,8 +69,9 @@ class FollowedFile(Generic[_T]):
         self._seen = found
         if found != before or found == self._settled:
             return
-        self._settled = found
-        self._tell(found.message if isinstance(found, _Problem) else await self._taken(found))
+        problem = found.message if isinstance(found, _Problem) else await self._taken(found)
+        self._settled = found  # and not before: what could not be taken for reasons of the moment is tried again
+        self._tell(problem)
 
     async def _found(self) -> _T | _Problem:
         try:

@@ -45,6 +45,11 @@ def validate_model_server_config(
         if (platform := platform_of(model)) not in platforms:
             hint = " without --allow_python_models" if platform == PYTHON_PLATFORM else ""
             raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}{hint}")
+        if platform == PYTHON_PLATFORM and "://" in model.base_path.removeprefix("file://"):
+            raise InvalidArgument(
+                f"Expected Python model {model.name} to have a base path on a local file system; "
+                f"got base_path()={model.base_path}"
+            )
     for model in models:
         if model.HasField("logging_config"):
             _validate_logging(model.name, model.logging_config)
@@ -80,7 +85,7 @@ def _validate_logging(name: str, config: protos.LoggingConfig) -> None:
     collector, sampling = config.log_collector_config, config.sampling_config
     if collector.type not in _LOG_COLLECTORS:
         raise NotFound(f"Cannot find LogCollector::Factory for type: {collector.type}")
-    if not collector.filename_prefix.startswith("/"):
+    if "\0" in collector.filename_prefix or not collector.filename_prefix.startswith("/"):
         raise InvalidArgument(
             f"Expected the logging_config of model {name} to have an absolute path; "
             f"got filename_prefix={collector.filename_prefix}"

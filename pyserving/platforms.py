@@ -104,6 +104,11 @@ def platforms(options: Options, cpus: int) -> Mapping[str, Platform]:
         configs.pop(PYTHON_PLATFORM, None)
     _tell_of_shared_threads([config.session_config for name, config in configs.items() if name != PYTHON_PLATFORM])
     may_name = not options.reload_replaced_versions  # which has two sessions of one version for a while
+    if not may_name and any(config.enable_session_metadata for config in configs.values()):
+        _log.warning(
+            "enable_session_metadata names no sessions beside --reload_replaced_versions: TensorFlow refuses a second "
+            "one of a name"
+        )
     return {name: _platform(name, config, cpus, may_name_sessions=may_name) for name, config in configs.items()}
 
 

@@ -12,6 +12,7 @@ from pyserving import protos
 from pyserving.batching.parameters import POOL_NAME_WITHOUT_FILE
 from pyserving.config import read_text_proto, unpacked
 from pyserving.errors import InvalidArgument
+from pyserving.model_config import PYTHON_PLATFORM
 from pyserving.options import Options
 
 _log = logging.getLogger(__name__)
@@ -40,14 +41,31 @@ def of_flags(options: Options) -> protos.SessionBundleConfig:
     if options.enable_batching:
         config.batching_parameters.CopyFrom(_batching_parameters(options))
         config.enable_per_model_batching_params = options.enable_per_model_batching_parameters
+    if idle := _idle_flags(options):
+        _log.warning("Flags that change nothing beside the others: %s", ", ".join(idle))
     return config
+
+
+def _idle_flags(options: Options) -> list[str]:
+    """Those that others overrule, with the reason. As in TensorFlow Serving, which says nothing of it."""
+    has_own_counts = options.tensorflow_intra_op_parallelism > 0 or options.tensorflow_inter_op_parallelism > 0
+    idle = []
+    if options.tensorflow_session_parallelism > 0 and has_own_counts:
+        own = "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
+        idle.append(f"--tensorflow_session_parallelism ({own} say it, also where one is not given)")
+    if options.enable_per_model_batching_parameters and not options.enable_batching:
+        idle.append("--enable_per_model_batching_parameters (needs --enable_batching)")
+    if options.num_request_iterations_for_warmup > 0 and not options.enable_model_warmup:
+        idle.append("--num_request_iterations_for_warmup (--enable_model_warmup is off)")
+    return idle
 
 
 def _session_config(options: Options) -> protos.ConfigProto:
     """The config file's, with what flags decide put over it."""
-    config = protos.ConfigProto()
-    if options.tensorflow_session_config_file:
-        config = read_text_proto(options.tensorflow_session_config_file, protos.ConfigProto)
+    config, path = protos.ConfigProto(), options.tensorflow_session_config_file
+    if path:
+        config = read_text_proto(path, protos.ConfigProto)
+    before = _of_flags_alone(config)
     intra, inter = _parallelism(options)
     try:
         config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = intra, inter
@@ -56,7 +74,22 @@ def _session_config(options: Options) -> protos.ConfigProto:
     config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     if not options.per_process_gpu_memory_fraction:
         config.gpu_options.allow_growth = True
+    after = _of_flags_alone(config)
+    replaced = [
+        f"{name} ({value:g}, now {after[name]:g})" for name, value in before.items() if value not in (0, after[name])
+    ]
+    if replaced:
+        _log.warning("%s: flags decide, given or not, on %s", path, ", ".join(replaced))
     return config
+
+
+def _of_flags_alone(config: protos.ConfigProto) -> dict[str, float]:
+    """Fields that a file fills in vain, and what they are, 0 where they are not given."""
+    return {
+        "intra_op_parallelism_threads": config.intra_op_parallelism_threads,
+        "inter_op_parallelism_threads": config.inter_op_parallelism_threads,
+        "per_process_gpu_memory_fraction": config.gpu_options.per_process_gpu_memory_fraction,
+    }
 
 
 def _parallelism(options: Options) -> tuple[int, int]:
@@ -89,7 +122,7 @@ def of_file(path: str) -> dict[str, protos.SessionBundleConfig]:
             raise InvalidArgument(
                 f"{path}: session_target of the platform {name} must be empty: models run in this process only"
             )
-        if idle := _idle_fields(adapter.legacy_config):
+        if idle := _idle_fields(name, adapter.legacy_config):
             _log.warning("%s: fields of the platform %s that change nothing here: %s", path, name, ", ".join(idle))
     return configs
 
@@ -103,9 +136,24 @@ _IDLE_FIELDS = {
 }
 
 
-def _idle_fields(config: protos.SessionBundleConfig) -> list[str]:
+_OF_TENSORFLOW = (
+    "session_config",
+    "session_run_load_threadpool_index",
+    "saved_model_tags",
+    "enable_saved_model_config",
+    "mixed_precision",
+    "prefer_tflite_model",
+    "num_tflite_pools",
+    "num_tflite_interpreters",
+    "num_tflite_interpreters_per_pool",
+)
+
+
+def _idle_fields(platform: str, config: protos.SessionBundleConfig) -> list[str]:
     given = {field.name for field, _ in config.ListFields()}
     idle = [f"{name} ({reason})" for name, reason in _IDLE_FIELDS.items() if name in given]
+    if platform == PYTHON_PLATFORM:
+        idle += [f"{name} (for TensorFlow's models)" for name in _OF_TENSORFLOW if name in given]
     if config.model_warmup_options.num_model_warmup_threads.value > 1:
         idle.append("num_model_warmup_threads (requests are replayed one after another, in their order)")
     return idle

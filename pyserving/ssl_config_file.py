@@ -6,9 +6,10 @@ import logging
 import os
 import pkgutil
 from collections.abc import Callable
+from functools import lru_cache
 
 from pyserving import protos
-from pyserving.config import read_file, read_text_proto
+from pyserving.config import parse_text_proto, read_file
 from pyserving.errors import FailedPrecondition, InvalidArgument
 from pyserving.followed_file import LOOK_SECONDS, FollowedFile
 from pyserving.transports.tls import Identity, Pem, Tls, credentials_of
@@ -26,7 +27,9 @@ def read_identity(path: str) -> Identity:
     Its values are PEM texts, as TensorFlow Serving's; one that is none is the name of a PEM file, relative to the
     config file's folder. NOT_FOUND, PERMISSION_DENIED and INVALID_ARGUMENT name the file that is at fault.
     """
-    config = read_text_proto(path, protos.SSLConfig)
+    config = _parsed(read_file(path), path)
+    if isinstance(config, InvalidArgument):
+        raise InvalidArgument(config.message)
     key = _pem(config.server_key, f"{path}: server_key", path)
     certificates = _pem(config.server_cert, f"{path}: server_cert", path)
     if not config.client_verify:
@@ -35,12 +38,23 @@ def read_identity(path: str) -> Identity:
     return Identity(key, certificates, roots)
 
 
+@lru_cache(maxsize=1)  # it is read again and again, and what is wrong with it is to be logged once
+def _parsed(content: bytes, path: str) -> protos.SSLConfig | InvalidArgument:
+    try:
+        return parse_text_proto(content, path, protos.SSLConfig, is_secret=True)
+    except InvalidArgument as error:
+        return error
+
+
 def _pem(value: str, origin: str, config_path: str) -> Pem:
     if not value.strip():
         raise InvalidArgument(f"{origin} is missing")
     if "-----BEGIN" in value:
         return Pem(value.encode(), origin)
-    path = os.path.join(os.path.dirname(config_path), value.strip())
+    name = value.strip()
+    if "\n" in name or "\0" in name:  # which may be a key that has lost its first line, and is not to be shown
+        raise InvalidArgument(f"{origin} is neither a PEM text nor the name of a file")
+    path = os.path.join(os.path.dirname(config_path), name)
     return Pem(read_file(path), path)
 
 

@@ -26,7 +26,8 @@ from pyserving.executors.version_folder import has_file
 from pyserving.inference.classify import classify
 from pyserving.inference.multi_inference import multi_inference
 from pyserving.inference.regress import regress
-from pyserving.metrics import EXAMPLES, MICROS, Histogram, Metrics
+from pyserving.metric_family import Histogram
+from pyserving.metrics import EXAMPLES, MICROS, Metrics
 from pyserving.servable import Servable
 from pyserving.signature import SignatureDef
 from pyserving.types import ModelSpec, Prediction, ServableId

@@ -1,4 +1,5 @@
-"""SavedModels for the tests of one session, exported when first asked for and shared by its processes."""
+"""SavedModels for the tests of one session, exported when first asked for and shared by its processes; and how many
+those are, and what they begin with."""
 
 from __future__ import annotations
 
@@ -8,10 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from pyserving.machine import schedulable_cpus
 from tests.certificates import Authority
 from tests.models import export_once
 
 Exported = Callable[[Callable[[Path], None]], Path]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: tests that take seconds wait for servers half of the time, which leaves room for another worker."""
+    processors = schedulable_cpus()
+    return processors if "not slow" in config.option.markexpr else processors + (processors + 1) // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among several workers, files with tests that take seconds come first: none is left over for the end, when
+    there would be nothing for the others to do."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

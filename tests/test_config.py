@@ -269,6 +269,20 @@ def test_further_platforms_can_be_known():
     assert len(validate_model_server_config(config, platforms={"tensorflow", "python"})) == 1
 
 
+@pytest.mark.parametrize("base_path", ["s3://bucket/m", "gs://bucket/m", "https://host/m"])
+def test_python_models_are_local(base_path):
+    config = models({"name": "a", "base_path": base_path, "model_platform": "python"})
+
+    with pytest.raises(InvalidArgument, match=rf"local file system.*got base_path\(\)={base_path}$"):
+        validate_model_server_config(config, platforms={"tensorflow", "python"})
+
+
+def test_python_models_may_lie_behind_a_file_uri():
+    config = models({"name": "a", "base_path": "file:///models/m", "model_platform": "python"})
+
+    assert len(validate_model_server_config(config, platforms={"tensorflow", "python"})) == 1
+
+
 def logging_config(prefix="/logs/m", rate=0.5, **more):
     return {
         "log_collector_config": {"filename_prefix": prefix, **more},
@@ -293,6 +307,11 @@ def test_requests_may_be_logged_to_files(type_):
             logging_config(prefix="logs/m"),
             "INVALID_ARGUMENT: Expected the logging_config of model a to have an absolute path; "
             "got filename_prefix=logs/m",
+        ),
+        (
+            logging_config(prefix="/logs/\0m"),
+            "INVALID_ARGUMENT: Expected the logging_config of model a to have an absolute path; "
+            "got filename_prefix=/logs/\0m",
         ),
         (logging_config(rate=1.5), "INVALID_ARGUMENT: The sampling_rate of model a must be from 0 to 1; was 1.5"),
         (

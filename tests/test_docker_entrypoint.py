@@ -171,6 +171,11 @@ def test_image_starts_the_entry_script_without_a_shell_between() -> None:
     assert os.access(ROOT / "docker" / "entrypoint.sh", os.X_OK)
 
 
+def test_image_has_the_server_where_the_official_one_has_it() -> None:
+    """Manifests of Kubernetes name it as their command."""
+    assert "/usr/bin/tensorflow_model_server" in " ".join(values("RUN")).split()
+
+
 def test_image_checks_its_health_by_the_script() -> None:
     command = values("HEALTHCHECK")[-1].partition("CMD")[2]
     program, path = json.loads(command)

@@ -14,7 +14,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pyserving"
 
 FLOORS: list[list[str]] = [
-    ["errors", "types", "signature", "messages", "metrics", "protos", "workers", "loop_time", "machine", "spare_time"],
+    [
+        "errors",
+        "types",
+        "signature",
+        "messages",
+        "metric_family",
+        "metrics",
+        "protos",
+        "workers",
+        "loop_time",
+        "machine",
+        "spare_time",
+    ],
     ["lifecycle", "batching", "codec", "core", "inference", "outcome", "model_config"],
     [
         "sources",
@@ -42,6 +54,10 @@ FLOORS: list[list[str]] = [
         "ssl_config_file",
         "auth_tokens_file",
         "logs",
+        "listeners",
+        "model_metrics",
+        "source_adapter",
+        "storage_path_source",
         "model_server",
         "asgi",
         "main",

@@ -235,8 +235,11 @@ def test_saved_model_config_of_the_server_fails_loads_as_there(file, tmp_path):
         only(platform_config_file=path).open(ID, str(tmp_path))
 
 
-def test_sessions_are_named_unless_two_of_one_version_may_be_needed(file):
+def test_sessions_are_named_unless_two_of_one_version_may_be_needed(file, caplog):
     path = file(platform_map(tensorflow="enable_session_metadata: true"))
     assert only(platform_config_file=path).names_sessions
+    assert not only(reload_replaced_versions=True).names_sessions
+    assert caplog.messages == []
     assert not only(platform_config_file=path, reload_replaced_versions=True).names_sessions
-    assert not only().names_sessions
+    (warning,) = caplog.messages
+    assert warning.startswith("enable_session_metadata names no sessions beside --reload_replaced_versions")

@@ -106,6 +106,51 @@ def test_session_config_file_is_kept_but_for_what_flags_decide(file):
     )
 
 
+def test_what_a_session_config_file_says_in_vain_is_told(file, caplog):
+    path = file("intra_op_parallelism_threads: 9 inter_op_parallelism_threads: 2")
+    session(tensorflow_session_config_file=path, tensorflow_session_parallelism=2)
+    assert caplog.messages == [f"{path}: flags decide, given or not, on intra_op_parallelism_threads (9, now 2)"]
+    caplog.clear()
+    path = file("gpu_options { per_process_gpu_memory_fraction: 0.5 } allow_soft_placement: true")
+    session(tensorflow_session_config_file=path)
+    assert caplog.messages == [f"{path}: flags decide, given or not, on per_process_gpu_memory_fraction (0.5, now 0)"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "idle"),
+    [
+        (
+            {"tensorflow_session_parallelism": 4, "tensorflow_inter_op_parallelism": 2},
+            "--tensorflow_session_parallelism (--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism "
+            "say it, also where one is not given)",
+        ),
+        (
+            {"enable_per_model_batching_parameters": True},
+            "--enable_per_model_batching_parameters (needs --enable_batching)",
+        ),
+        (
+            {"num_request_iterations_for_warmup": 2, "enable_model_warmup": False},
+            "--num_request_iterations_for_warmup (--enable_model_warmup is off)",
+        ),
+    ],
+)
+def test_flags_that_others_overrule_are_named(caplog, flags, idle):
+    of_flags(Options(**flags))
+    assert caplog.messages == [f"Flags that change nothing beside the others: {idle}"]
+
+
+def test_flags_that_go_together_are_no_reason_to_warn(caplog):
+    of_flags(
+        Options(
+            tensorflow_session_parallelism=4,
+            enable_batching=True,
+            enable_per_model_batching_parameters=True,
+            num_request_iterations_for_warmup=2,
+        )
+    )
+    assert caplog.messages == []
+
+
 def test_thread_count_that_no_session_can_have_is_refused():
     with pytest.raises(InvalidArgument, match="Too many threads for a session: 4294967296 within an op"):
         session(tensorflow_session_parallelism=2**32)
@@ -231,6 +276,16 @@ def test_fields_that_change_nothing_are_named_with_the_reason(file, caplog):
         "in_graph_batching_parameters (TensorFlow Serving does not heed it either), "
         "experimental_fixed_input_tensors (TensorFlow Serving does not heed it either), "
         "num_model_warmup_threads (requests are replayed one after another, in their order)"
+    ]
+
+
+def test_fields_for_tensorflow_are_idle_for_python(file, caplog):
+    said = 'saved_model_tags: "a" mixed_precision: "bfloat16" enable_model_warmup: true batching_parameters {}'
+    path = file(platform("python", said) + platform("tensorflow", said))
+    of_file(path)
+    assert caplog.messages == [
+        f"{path}: fields of the platform python that change nothing here: "
+        "saved_model_tags (for TensorFlow's models), mixed_precision (for TensorFlow's models)"
     ]
 
 

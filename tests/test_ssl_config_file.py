@@ -113,6 +113,39 @@ def test_a_text_that_is_no_config_is_named(config):
         open_tls(config.path)
 
 
+def quoted(key):
+    """As people write a key into a text-format file."""
+    return key.decode().replace("\n", "\\n")
+
+
+@pytest.mark.parametrize("text", ['server_key: "{key}\n', "server_key: {key}", 'server_kee: "{key}"', "{key}"])
+def test_a_config_that_cannot_be_parsed_gives_no_key_away(config, server, caplog, text):
+    (config.folder / "ssl.config").write_text(text.format(key=quoted(server.key)))
+    with pytest.raises(InvalidArgument) as refusal:
+        open_tls(config.path)
+    assert refusal.value.message == f"Invalid protobuf file: '{config.path}'"
+    (line,) = caplog.messages
+    assert line.startswith("Error parsing text-format tensorflow.serving.SSLConfig: 1:")
+    assert not [secret for secret in secrets(server.key) if secret in line]
+
+
+def test_a_key_that_has_lost_its_first_line_is_not_shown_as_the_name_of_a_file(config, server):
+    rest = server.key.decode().partition("\n")[2]
+    with pytest.raises(InvalidArgument) as refusal:
+        open_tls(config.write(server_key=rest, server_cert=server.pem.decode()))
+    assert refusal.value.message == f"{config.path}: server_key is neither a PEM text nor the name of a file"
+
+
+def test_what_can_be_the_name_of_no_file_is_refused(config, server):
+    with pytest.raises(InvalidArgument, match="server_cert is neither a PEM text nor the name of a file"):
+        open_tls(config.write(server_key=server.key.decode(), server_cert="a\0b"))
+
+
+def secrets(key):
+    """The lines of a key but for its first and last."""
+    return {*key.decode().splitlines()[1:-1]}
+
+
 class Followed:
     """A config that is looked at when the test says so."""
 
@@ -163,6 +196,16 @@ async def test_a_bad_change_is_told_once_and_changes_nothing(followed, config, s
     (line,) = caplog.messages
     assert line.startswith("Connections go on with the certificates they had: ")
     assert line.endswith("the key does not belong to the first certificate of " + f"{config.path}: server_cert")
+
+
+async def test_a_config_that_cannot_be_parsed_is_told_once(followed, config, caplog):
+    (config.folder / "ssl.config").write_text("server_kee: 'x'")
+    for _ in range(4):
+        await followed.look()
+    assert followed.changes == [False]
+    where, what = caplog.messages
+    assert where.startswith("Error parsing text-format tensorflow.serving.SSLConfig: 1:")
+    assert what == f"Connections go on with the certificates they had: Invalid protobuf file: '{config.path}'"
 
 
 async def test_a_file_that_goes_away_and_comes_back_changes_nothing(followed, config, server, caplog):

@@ -42,6 +42,18 @@ def pair_lite(path: Path) -> None:
     _convert(path, Pair())
 
 
+def convolution_lite(path: Path) -> None:
+    """x of [rows, 4, 4, 3] -> the sum of its last dimension, by a convolution."""
+    import tensorflow as tf
+
+    class Convolution(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 3], tf.float32, name="x")])
+        def __call__(self, x):
+            return {"y": tf.nn.conv2d(x, tf.ones((1, 1, 3, 1)), 1, "SAME")}
+
+    _convert(path, Convolution())
+
+
 def strings_lite(path: Path) -> None:
     """text of [rows] -> the same as [rows, 1]."""
     import tensorflow as tf

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from pyserving.errors import InvalidArgument
-from pyserving.signature import DataType
+from pyserving.signature import DataType, data_type_of
 
 
 def as_array(value: Any, data_type: DataType | None = None) -> np.ndarray:
     """An array as it is; any other value as one of `data_type`, or of the type that NumPy gives it.
 
-    Texts become object arrays of bytes, in UTF-8. InvalidArgument for what does not fit.
+    Texts become object arrays of bytes, in UTF-8. InvalidArgument for what does not fit: numbers are not rounded, and
+    texts are not read as numbers.
     """
     if isinstance(value, np.ndarray):
         array = value
@@ -23,15 +24,46 @@ def as_array(value: Any, data_type: DataType | None = None) -> np.ndarray:
         array = _from_values(value, data_type)
     if array.dtype.kind in "USO":
         return _bytes_array(array)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if data_type_of(native) is DataType.DT_INVALID:
+        raise InvalidArgument(f"No tensor holds {array.dtype}")
+    return native
+
+
+_KINDS = {
+    "b": "booleans",
+    "i": "integers",
+    "u": "integers",
+    "f": "floats",
+    "c": "complex numbers",
+    "U": "texts",
+    "S": "bytes",
+}
+"""What NumPy tells elements by."""
 
 
 def _from_values(value: Any, data_type: DataType | None) -> np.ndarray:
+    wanted = f" of {data_type.type_name}" if data_type is not None else ""
     try:
-        return np.asarray(value, data_type.numpy if data_type is not None else None)
+        natural = np.asarray(value)
+        if data_type is None:
+            return natural
+        if natural.size and natural.dtype.kind not in _kinds(data_type):
+            held = _KINDS.get(natural.dtype.kind, "what is no number")
+            raise InvalidArgument(f"{_shown(value)} makes no array{wanted}: it holds {held}")
+        return np.asarray(value, data_type.numpy)
     except (TypeError, ValueError, OverflowError) as error:
-        wanted = f" of {data_type.type_name}" if data_type is not None else ""
         raise InvalidArgument(f"{_shown(value)} makes no array{wanted}: {error}") from None
+
+
+def _kinds(data_type: DataType) -> str:
+    """Of elements that become this type without loss; V are those of ml_dtypes."""
+    name = data_type.type_name
+    if name == "bool":
+        return "b"
+    if name.lstrip("qu").startswith("int"):
+        return "iuV"
+    return "iufcV" if name.startswith("complex") else "iufV"
 
 
 def _bytes_array(array: np.ndarray) -> np.ndarray:

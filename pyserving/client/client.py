@@ -44,7 +44,7 @@ class Client:
     """Asks one server. Threads may share it; `with` closes it.
 
     Every method raises the ServingError of the server's status: `pyserving.errors.NotFound`, `Unavailable` and so on.
-    Timeouts are in seconds; None takes that of the client.
+    Timeouts are in seconds; None takes that of the client. A client that was closed raises ValueError, as files do.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Client:
         """`target` is `host:port` or `unix:/path`; `metadata` goes with every call, and so does `token`, where the
         server asks for one, as `authorization: Bearer TOKEN`.
 
-        A `timeout` of None waits as long as it takes.
+        A `timeout` of None waits as long as it takes. Raises OSError for a certificate file that cannot be read,
+        InvalidArgument for one that is no PEM and for metadata that cannot be sent.
         """
         shown = {"authorization": f"Bearer {token}"} if token else {}
         self._channel = Channel(target, tls, {**(metadata or {}), **shown})
@@ -95,7 +96,11 @@ class Client:
         """
         spec = _spec(model, version, label, signature)
         arrays = self._arrays(spec, inputs, timeout)
-        answer = self._call(_PREDICTION + "Predict", predict_request.encode(spec, arrays, outputs), timeout)
+        try:
+            answer = self._call(_PREDICTION + "Predict", predict_request.encode(spec, arrays, outputs), timeout)
+        except InvalidArgument:
+            self._signatures.pop(spec, None)  # a version may have come meanwhile that wants other types
+            raise
         response = protos.PredictResponse.FromString(answer)
         return {alias: _decoded(alias, tensor) for alias, tensor in response.outputs.items()}
 
@@ -142,7 +147,7 @@ class Client:
         return {alias: as_array(value, types.get(alias)) for alias, value in inputs.items()}
 
     def _signature(self, spec: ModelSpec, timeout: float | None) -> SignatureDef:
-        """Asked for once: the types of a signature's inputs do not change from version to version."""
+        """Asked for once: the types of a signature's inputs seldom change from version to version."""
         if spec not in self._signatures:
             found = self.metadata(spec.name, version=spec.version, label=spec.version_label, timeout=timeout).signatures
             name = spec.signature_name or DEFAULT_SIGNATURE_NAME

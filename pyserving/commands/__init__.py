@@ -36,11 +36,13 @@ _READER_GONE = 141
 def main() -> NoReturn:
     """The console script, and `python -m pyserving`."""
     words = sys.argv[1:]
-    if words and words[0] in COMMANDS:
-        sys.exit(run(words))
     if words == ["help"]:
         print(overview())
         sys.exit(0)
+    if words[:1] == ["help"]:
+        words = [words[1], "--help"]
+    if words and words[0] in COMMANDS:
+        sys.exit(run(words))
     if words and words[0] != "serve" and words[0][:1].isalpha():
         print(f"pyserving: there is no command {words[0]!r}; `pyserving help` lists them", file=sys.stderr)
         sys.exit(FAILED)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserving.commands import connection
-from pyserving.commands.arguments import positive, positive_number
+from pyserving.commands.arguments import number_from_zero, positive, positive_number, version_number
 from pyserving.commands.bench_requests import grpc_request, logged_requests, rest_request
 from pyserving.commands.latencies import percentile_names, percentiles
 from pyserving.commands.load import OK, Extent, Send, Tally, closed_loop, open_loop
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", help="host:port or unix:/path (default: localhost:8500, or :8501 with --rest)")
     parser.add_argument("--rest", action="store_true", help="over the REST API in place of gRPC")
     version = parser.add_mutually_exclusive_group()
-    version.add_argument("--version", type=int, help="a version's number")
+    version.add_argument("--version", type=version_number, help="a version's number")
     version.add_argument("--label", help="a version's label")
     parser.add_argument("--signature", default="", help="default: serving_default")
     what = parser.add_mutually_exclusive_group()
@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", type=positive_number, metavar="SECONDS", help="default: 10; with --requests: any")
     parser.add_argument("--requests", type=positive, metavar="N", help="stop after so many (default: any number)")
     parser.add_argument(
-        "--warmup", type=positive_number, default=1.0, metavar="SECONDS", help="sent beforehand, uncounted (default: 1)"
+        "--warmup",
+        type=number_from_zero,
+        default=1.0,
+        metavar="SECONDS",
+        help="sent beforehand, uncounted (default: 1)",
     )
     add_json_argument(parser)
     connection.add_security_arguments(parser)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from http.client import HTTPException
 from itertools import chain
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 from urllib.request import Request as HttpRequest
-from urllib.request import urlopen
 
 from google.protobuf import json_format
 
@@ -21,8 +22,8 @@ from pyserving.commands import connection
 from pyserving.commands.predict import inputs_of, json_of
 from pyserving.commands.programs import rest
 from pyserving.commands.sample import SampleRequest, sample_request
-from pyserving.commands.senders import Request, tls_context
-from pyserving.errors import InvalidArgument, NotFound, Unavailable
+from pyserving.commands.senders import Request, host_and_port, tls_context
+from pyserving.errors import Code, InvalidArgument, Unavailable, error_for
 from pyserving.request_log import reader
 from pyserving.signature import DEFAULT_SIGNATURE_NAME, SignatureDef
 from pyserving.types import ModelSpec
@@ -92,18 +93,26 @@ def _sample(arguments: argparse.Namespace, signature: SignatureDef) -> SampleReq
     return sample_request(arguments.model, arguments.signature, signature, {})
 
 
+_CODES = {401: Code.UNAUTHENTICATED, 404: Code.NOT_FOUND, 503: Code.UNAVAILABLE}
+"""Of what a server answers whose metadata cannot be had."""
+
+
 def _rest_signatures(arguments: argparse.Namespace, path: str) -> Mapping[str, SignatureDef]:
+    host_and_port(arguments.target)
     tls = connection.tls(arguments)
     url = f"http{'s' if tls else ''}://{arguments.target}{path}/metadata"
     request = HttpRequest(url, headers=connection.metadata(arguments))
+    # As the requests that are measured later: directly, whatever the environment says of proxies.
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=tls_context(tls) if tls else None))
     try:
-        with urlopen(request, timeout=arguments.timeout, context=tls_context(tls) if tls else None) as response:
+        with opener.open(request, timeout=arguments.timeout) as response:
             found = json.load(response)["metadata"]["signature_def"]
         signatures = json_format.ParseDict(found, protos.SignatureDefMap(), descriptor_pool=protos.pool)
     except HTTPError as error:
-        raise NotFound(f"{url}: {error.code} {error.reason}: {error.read().decode(errors='replace')}") from None
+        sentence = f"{url}: {error.code} {error.reason}: {error.read().decode(errors='replace')}"
+        raise error_for(_CODES.get(error.code, Code.UNKNOWN), sentence) from None
     except URLError as error:
         raise Unavailable(f"{url}: {error.reason}") from None
-    except (ValueError, KeyError, TypeError, json_format.ParseError) as error:
-        raise InvalidArgument(f"{url} does not answer as a model server does: {error}") from None
+    except (HTTPException, ValueError, KeyError, TypeError, json_format.ParseError) as error:
+        raise InvalidArgument(f"{url} does not answer as the REST API does: {error or type(error).__name__}") from None
     return {name: signature_def.decode(proto) for name, proto in signatures.signature_def.items()}

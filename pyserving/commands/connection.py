@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyserving.client import Client, Tls
+from pyserving.client.channel import check_metadata
+from pyserving.commands.arguments import positive_number
 from pyserving.errors import InvalidArgument
 
 TOKEN_VARIABLE = "PYSERVING_TOKEN"
@@ -21,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_security_arguments(parser: argparse.ArgumentParser) -> None:
     """All but the server itself."""
     group = parser.add_argument_group("connection")
-    group.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each call (default: 60)")
+    group.add_argument(
+        "--timeout", type=positive_number, default=60.0, metavar="SECONDS", help="for each call (default: 60)"
+    )
     group.add_argument("--tls", action="store_true", help="over TLS; implied by the files below")
     group.add_argument("--ca_file", metavar="PEM", help="certificates that may have signed the server's")
     group.add_argument("--cert_file", metavar="PEM", help="the client's own certificate")
@@ -47,7 +51,7 @@ def _pair(text: str) -> _Pair:
 
 
 def tls(arguments: argparse.Namespace) -> Tls | None:
-    """None: in the clear."""
+    """None: in the clear. InvalidArgument for a certificate without its key."""
     files = (arguments.ca_file, arguments.cert_file, arguments.key_file)
     has_tls = arguments.tls or any(files) or arguments.server_name
     return Tls(*files, arguments.server_name) if has_tls else None
@@ -56,11 +60,14 @@ def tls(arguments: argparse.Namespace) -> Tls | None:
 def metadata(arguments: argparse.Namespace) -> dict[str, str]:
     """What goes with every call, by names in lower case; among it the token.
 
-    OSError for a file that cannot be read; InvalidArgument for a token file that holds none.
+    OSError for a file that cannot be read; InvalidArgument for a token file that holds none, or for what cannot be
+    sent.
     """
     token = _token(arguments.token_file)
     shown = {"authorization": f"Bearer {token}"} if token else {}
-    return {**{pair.key: pair.value for pair in arguments.metadata}, **shown}
+    found = {**{pair.key: pair.value for pair in arguments.metadata}, **shown}
+    check_metadata(found)
+    return found
 
 
 def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
@@ -73,10 +80,10 @@ def client(arguments: argparse.Namespace, target: str | None = None) -> Client:
     )
 
 
-def _token(file: str | None) -> str | None:
-    """Never from the command line itself, which every user of the machine can see."""
+def _token(file: str | None) -> str:
+    """Empty: none. Never from the command line itself, which every user of the machine can see."""
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE)
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
     words = Path(file).read_text(errors="replace").split()
     if len(words) != 1:
         raise InvalidArgument(f"{file} must hold one token and nothing else")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pyserving.commands import connection
+from pyserving.commands.arguments import version_number
 from pyserving.errors import InvalidArgument
 
 EXAMPLES = [
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="its name")
     parser.add_argument("inputs", metavar="INPUTS", help="JSON, @FILE, or - for standard input")
     version = parser.add_mutually_exclusive_group()
-    version.add_argument("--version", type=int, help="a version's number")
+    version.add_argument("--version", type=version_number, help="a version's number")
     version.add_argument("--label", help="a version's label")
     parser.add_argument("--signature", default="", help="default: serving_default")
     parser.add_argument("--output", action="append", default=[], help="only this output; repeatable")

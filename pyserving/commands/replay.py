@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(as_json({"shown": shown, "methods": summary.values(targets)}))
     else:
         print(summary.tables(targets))
+    if not summary.num_compared:
+        raise InvalidArgument("no answer was compared: the files hold requests alone, and --diff names no other server")
     return 1 if summary.num_bad else 0
 
 

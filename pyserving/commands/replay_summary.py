@@ -51,6 +51,11 @@ class Summary:
         """Answers that are others, or did not come."""
         return sum(row.different + row.failed for row in self._rows.values())
 
+    @property
+    def num_compared(self) -> int:
+        """Calls of which it is known whether the answer is the same, or that failed."""
+        return self.num_calls - sum(row.not_compared for row in self._rows.values())
+
     def add(self, result: Result) -> None:
         names = {spec.name for spec in result.call.model_specs}
         row = self._rows[", ".join(sorted(names)), result.call.api]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ import httptools
 
 from pyserving.client import Tls
 from pyserving.commands.load import OK, Answer
+from pyserving.errors import InvalidArgument
 
 
 class Request(NamedTuple):
@@ -64,8 +66,11 @@ class RestSender:
     def __init__(
         self, target: str, requests: Sequence[Request], tls: Tls | None, metadata: Mapping[str, str], timeout: float
     ) -> None:
-        """`target` is HOST:PORT; `metadata` become headers. OSError for a certificate file that cannot be read."""
-        self._host, _, self._port = target.rpartition(":")
+        """`target` is HOST:PORT; `metadata` become headers.
+
+        Raises InvalidArgument for another target, OSError for a certificate file that cannot be read.
+        """
+        self._host, self._port = host_and_port(target)
         self._tls = None if tls is None else tls_context(tls)
         self._server_name = tls.server_name if tls is not None else None
         more = "".join(f"{name}: {value}\r\n" for name, value in metadata.items())
@@ -107,9 +112,18 @@ class RestSender:
 
     async def _connected(self) -> _Connection:
         name = self._server_name if self._tls is not None else None
-        return _Connection(
-            *await asyncio.open_connection(self._host, int(self._port), ssl=self._tls, server_hostname=name)
-        )
+        return _Connection(*await asyncio.open_connection(self._host, self._port, ssl=self._tls, server_hostname=name))
+
+
+_TARGET = re.compile(r"(?P<host>\[[^\[\]/]+\]|[^\[\]:/]+):(?P<port>[0-9]{1,5})")
+
+
+def host_and_port(target: str) -> tuple[str, int]:
+    """Of HOST:PORT, as sockets take them; InvalidArgument for anything else."""
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        raise InvalidArgument(f"{target} is not HOST:PORT, which --rest wants")
+    return found["host"].strip("[]"), int(found["port"])
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:

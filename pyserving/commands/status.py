@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pyserving.commands import connection
+from pyserving.commands.arguments import version_number
 from pyserving.commands.table import add_json_argument, as_json, table
 
 EXAMPLES = ["pyserving status my_model", "pyserving status my_model --target host:8500 --json"]
@@ -13,7 +14,7 @@ FINDING = "no version is AVAILABLE"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="its name")
-    parser.add_argument("--version", type=int, help="only this one")
+    parser.add_argument("--version", type=version_number, help="only this one")
     add_json_argument(parser)
     connection.add_arguments(parser)
 

@@ -80,6 +80,8 @@ class PythonExecutor:
             return [python_signatures.answered(alias, info, outputs[alias]) for alias, info in fetches]
         except ServingError as error:
             raise error_for(error.code, f"{self._module.path}: {error}") from None
+        except FAILURES as error:  # an answer may be of any class, and its methods do anything
+            raise self._module.failure(error) from None
 
     def _outputs(self, name: str, inputs: Mapping[str, np.ndarray]) -> Any:
         try:

@@ -21,8 +21,9 @@ from pyserving.errors import FailedPrecondition, Internal, NotFound, ServingErro
 from pyserving.executors.version_folder import is_remote
 
 MODEL_FILE = "model.py"
-FAILURES = (Exception, SystemExit)
-"""What the code of a model may raise and the server has to outlive."""
+FAILURES = BaseException
+"""What the code of a model may raise and the server has to outlive: sys.exit, and panics of libraries that are written
+in Rust, are no Exceptions. It runs in threads, where nobody else raises anything."""
 
 
 class PythonModule:

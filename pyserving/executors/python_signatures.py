@@ -108,7 +108,10 @@ def answered(alias: str, info: TensorInfo, value: Any) -> np.ndarray:
 
     Types that hold all values of what was returned will do, as will any width of floats; text becomes UTF-8.
     """
-    array = np.asarray(value, order="C")
+    try:
+        array = np.asarray(value, order="C")
+    except Exception as error:  # of whichever library the value is
+        raise Internal(f"predict returned {alias}, which makes no array: {error}") from None
     if info.dtype is DataType.DT_STRING:
         array = _bytes(alias, array)
     elif array.dtype != info.dtype.numpy:

@@ -8,8 +8,8 @@ import logging
 from google.protobuf.message import DecodeError
 
 from pyserving import protos
-from pyserving.errors import Internal, ServingError
-from pyserving.executors.version_folder import has_file, read_file
+from pyserving.errors import Internal, NotFound, ServingError
+from pyserving.executors.version_folder import read_file
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +35,13 @@ def session_config(path: str, config: bytes) -> bytes:
 
 
 def _session_overrides(path: str) -> protos.SessionOverrides | None:
-    if not has_file(path, FILE):
+    try:
+        content = read_file(path, FILE)
+    except NotFound:
         return None
     _log.info("Loading model config from %s/%s", path, FILE)
     try:
-        found = protos.SavedModelConfig.FromString(read_file(path, FILE))
+        found = protos.SavedModelConfig.FromString(content)
     except DecodeError:
         raise Internal(f"Unable to parse SavedModelConfig: {path}/{FILE}") from None
     return found.session_overrides if found.HasField("session_overrides") else None

@@ -64,7 +64,8 @@ class TfliteExecutor:
         self.signature_defs = {name: signature_def.decode(proto) for name, proto in signatures.signature_def.items()}
         self.signature_def_map: bytes = signatures.SerializeToString(deterministic=True)
         self._pool: TflitePool | None = TflitePool(
-            lambda: TfliteInterpreter(_new_interpreter(runtime, content)), num_pools
+            lambda: TfliteInterpreter(_new_interpreter(runtime, content), checks_shapes=runtime.checks_shapes),
+            num_pools,
         )
         self._rows_in_a_piece = self._piece(num_interpreters_per_pool)
         self._threads = ThreadPoolExecutor(num_pools, "tflite") if self._rows_in_a_piece else None

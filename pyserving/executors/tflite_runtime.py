@@ -1,7 +1,7 @@
 """Which library runs TensorFlow Lite models: LiteRT where it is installed, else the interpreter inside of TensorFlow.
 
 LiteRT (`ai_edge_litert`) is what TensorFlow names as the interpreter's successor. It is imported in half a second, and
-TensorFlow, which takes many, is not needed with it. Both run a model alike.
+TensorFlow, which takes many, is not needed with it. Both run a model alike, on inputs of the shape that it asks for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ class TfliteRuntime:
     """Takes `model_content` and `num_threads`. Raises ValueError, or RuntimeError, for a model it cannot run."""
     read_model: Callable[[bytes], Any]
     """The root table of a flatbuffer by the generated classes of TensorFlow Lite's schema."""
+    checks_shapes: bool
+    """It refuses inputs that its ops have no use for. Where not, it reads and writes beyond its arrays."""
 
 
 def tflite_runtime() -> TfliteRuntime:
@@ -34,7 +36,7 @@ def litert() -> TfliteRuntime:
     from ai_edge_litert import schema_py_generated
     from ai_edge_litert.interpreter import Interpreter
 
-    return TfliteRuntime("LiteRT", Interpreter, schema_py_generated.Model.GetRootAs)
+    return TfliteRuntime("LiteRT", Interpreter, schema_py_generated.Model.GetRootAs, checks_shapes=True)
 
 
 def tensorflow_lite() -> TfliteRuntime:
@@ -44,4 +46,5 @@ def tensorflow_lite() -> TfliteRuntime:
 
     # Each interpreter warns that LiteRT is to be preferred, which the log says once for a model.
     warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
-    return TfliteRuntime(f"TensorFlow {tf.__version__}", tf.lite.Interpreter, schema_py_generated.Model.GetRootAs)
+    name, read_model = f"TensorFlow {tf.__version__}", schema_py_generated.Model.GetRootAs
+    return TfliteRuntime(name, tf.lite.Interpreter, read_model, checks_shapes=False)

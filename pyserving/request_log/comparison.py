@@ -54,7 +54,7 @@ def _of_arrays(wanted: np.ndarray, got: np.ndarray, tolerance: Tolerance) -> Ite
         a, b = wanted.astype(wide), got.astype(wide)
         is_other = ~tolerance.accepts(a, b)
         if is_other.any():
-            largest = np.abs(b - a)[is_other].max()
+            largest = np.abs(b[is_other] - a[is_other]).max()  # where infinities that are the same are not subtracted
             yield f": {is_other.sum()} of {wanted.size} elements differ, by {largest:.3g} at most"
     elif (num_others := int(np.count_nonzero(wanted != got))) > 0:
         yield f": {num_others} of {wanted.size} elements differ"

@@ -147,7 +147,7 @@ class RequestLogs:
         if (timer := self._retirements.pop(files, None)) is not None:
             timer.cancel()
         self._write_out()
-        return self._writing.submit(_close, files)
+        return self._writing.submit(files.close)
 
     def _write_out(self) -> None:
         """Give the thread what waits. While it is at work, the next group gathers."""
@@ -218,6 +218,8 @@ def _append(logger: RequestLogger, record: Record, saved_model_tags: tuple[str, 
         return _Fate(error.code, "too_large", error.message)
     except OSError as error:
         return _Fate(_CODES.get(error.errno, Code.INTERNAL), "write", str(error))
+    except MemoryError:  # a record is put together as a whole
+        return _Fate(Code.RESOURCE_EXHAUSTED, "write", "there is no memory for it")
     return _Fate(Code.OK)
 
 
@@ -237,11 +239,3 @@ def _prepare(files: LogFiles) -> None:
         files.prepare()
     except OSError as error:
         _log.error("Requests cannot be logged to %s: %s", files.prefix, error)
-
-
-def _close(files: LogFiles) -> None:
-    """In the thread."""
-    try:
-        files.close()
-    except OSError as error:
-        _log.error("A log file of %s could not be finished: %s", files.prefix, error)

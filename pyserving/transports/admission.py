@@ -79,6 +79,10 @@ class Admission:
         self._check_bytes(size)
         self._held += size
 
+    def hold_anyway(self, size: int) -> None:
+        """As `hold`, of memory that has been taken already: what comes next is refused if it is too much."""
+        self._held += size
+
     def let_go(self, size: int) -> None:
         self._held -= size
 

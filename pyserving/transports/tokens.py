@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyserving.errors import Unauthenticated
@@ -35,16 +35,20 @@ class TokenCheck:
         tokens: tuple[Token, ...],
         *,
         exempt: Sequence[Callable[[str, str], bool]] = (),
+        never_exempt: Collection[str] = (),
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """Who needs no token is what one of `exempt` says so of, given HTTP method and path."""
+        """What needs no token is what one of `exempt` says so of, given HTTP method and path, but for the paths that
+        are `never_exempt`, and for what brings a body over HTTP/1, whose memory others would want."""
         self.tokens = tokens
         """May be replaced; whoever keeps what was let in has to be told."""
         self._exempt = tuple(exempt)
+        self._never_exempt = frozenset(never_exempt)
         self._on_refused = on_refused
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str | bytes]) -> None:
-        if any(is_exempt(method, path) for is_exempt in self._exempt):
+        is_exempt = path not in self._never_exempt and any(exempts(method, path) for exempts in self._exempt)
+        if is_exempt and not (method != "POST" and _has_body(headers)):
             return
         shown = list(_shown(headers))
         if sum(map(self._knows, shown)) == 0:
@@ -55,6 +59,10 @@ class TokenCheck:
         """Takes as long for each: all are compared, and each as a whole."""
         digest = digest_of(token)
         return sum(hmac.compare_digest(digest, known.digest) for known in self.tokens) > 0
+
+
+def _has_body(headers: Mapping[str, str | bytes]) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def _shown(headers: Mapping[str, str | bytes]) -> Iterator[str]:

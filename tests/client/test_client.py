@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from pyserving import protos
 from pyserving.client import Client, Tls, VersionStatus
 from pyserving.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unavailable
-from pyserving.signature import DataType
+from pyserving.signature import DataType, SignatureDef, TensorInfo
 from pyserving.types import ManagerState, ServableId, ServableState
 from tests.certificates import Authority, identity
 from tests.served_core import ServedCore, TimesCore
@@ -65,7 +66,7 @@ def test_outputs_may_be_chosen(client: Client) -> None:
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [
-        ({"x": ["one"]}, r"^\['one'\] makes no array of float: could not convert"),
+        ({"x": ["one"]}, r"^\['one'\] makes no array of float: it holds texts"),
         ({"x": X, "words": np.array([1, "a"], object)}, "^1 is neither a text nor bytes"),
         ({"x": [[1], [2, 3]]}, "makes no array of float"),
     ],
@@ -73,6 +74,26 @@ def test_outputs_may_be_chosen(client: Client) -> None:
 def test_what_makes_no_array_is_told_before_anything_is_sent(client: Client, inputs: object, sentence: str) -> None:
     with pytest.raises(InvalidArgument, match=sentence):
         client.predict("m", inputs)  # type: ignore[arg-type]
+
+
+def test_a_version_that_wants_other_types_is_asked_for_them_once_it_has_refused() -> None:
+    core = TimesCore()
+    with ServedCore(core) as server, Client(server.target, timeout=30) as client:
+        assert client.predict("m", {"x": [1]})["y"].dtype == np.float32
+        x, run = TensorInfo("x:0", DataType.DT_DOUBLE, (-1,)), core._run
+        core.signature_defs = {
+            "serving_default": SignatureDef({"x": x}, core.signature_defs["serving_default"].outputs)
+        }
+
+        def of_doubles(feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+            if feeds["x:0"].dtype != np.float64:
+                raise InvalidArgument("expected double")
+            return run({"x:0": feeds["x:0"].astype(np.float32)})
+
+        core._run = of_doubles
+        with pytest.raises(InvalidArgument, match="expected double"):
+            client.predict("m", {"x": [1]})
+        assert client.predict("m", {"x": [1]})["y"].tolist() == [2.0]
 
 
 def test_a_signature_that_there_is_not_is_told_with_those_that_are(client: Client) -> None:
@@ -147,6 +168,42 @@ def test_over_tls_both_sides_show_who_they_are(authority: Authority) -> None:
             stranger.predict("m", {"x": X})
         with Client(server.target) as in_the_clear, pytest.raises(Unavailable):
             in_the_clear.predict("m", {"x": X})
+
+
+@pytest.mark.parametrize("files", [{"cert_file": "client.crt"}, {"key_file": "client.key"}])
+def test_a_certificate_without_its_key_is_refused(files: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument, match="A certificate and its key go together"):
+        Tls(**files)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"metadata": {"Trace": "1"}}, "'Trace'"),
+        ({"metadata": {"trace id": "1"}}, "'trace id'"),
+        ({"metadata": {"trace": "s3cret\n"}}, "The metadata trace"),
+        ({"token": "s3crét"}, "The metadata authorization"),
+    ],
+)
+def test_metadata_that_cannot_be_sent_are_refused_without_being_shown(more: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        Client("localhost:1", **more)
+    assert named in caught.value.message
+    assert "s3cr" not in caught.value.message
+
+
+def test_a_closed_client_says_so(server: ServedCore) -> None:
+    client = Client(server.target)
+    client.close()
+    client.close()
+    with pytest.raises(ValueError, match="closed"):
+        client.status("m")
+
+
+def test_a_certificate_file_of_another_form_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ca.der").write_bytes(b"\x30\x82\x01")
+    with pytest.raises(InvalidArgument, match=r"ca\.der is not in PEM form"):
+        Client("localhost:1", tls=Tls(str(tmp_path / "ca.der")))
 
 
 def test_a_certificate_file_that_is_not_there_is_told(tmp_path: Path) -> None:

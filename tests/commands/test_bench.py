@@ -98,6 +98,13 @@ def test_what_cannot_be_measured_is_told_in_a_line(words: tuple[str, ...], sente
     assert said.count("\n") == 1
 
 
+def test_a_port_that_speaks_another_protocol_is_told(doubling: ServedCore, capsys: Any) -> None:
+    assert run("m", "--rest", "--target", doubling.target) == commands.FAILED
+    said = capsys.readouterr().err
+    assert f"http://{doubling.target}/v1/models/m/metadata does not answer as the REST API does" in said
+    assert said.count("\n") == 1
+
+
 def test_a_server_that_is_gone_is_told_before_a_log_is_sent(tmp_path: Path, capsys: Any) -> None:
     assert run("m", "--target", "unix:/no/such", "--log", log(tmp_path, "m")) == commands.FAILED
     assert "UNAVAILABLE" in capsys.readouterr().err

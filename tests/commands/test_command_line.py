@@ -89,6 +89,13 @@ def test_the_overview_names_every_command() -> None:
         ("warmup", "BINARY", "FOLDER"),
         ("status", "m", "--ca_file", "/no/such/file"),
         ("bench", "m", "--rest", "--ca_file", "/no/such/file"),
+        ("status", "m", "--cert_file", "FILE"),
+        ("bench", "m", "--rest", "--key_file", "FILE"),
+        ("status", "m", "--metadata", "a b=c"),
+        ("bench", "m", "--rest", "--metadata", "a=ü"),
+        ("bench", "m", "--rest", "--target", "http://localhost:8501"),
+        ("bench", "m", "--rest", "--target", "localhost"),
+        ("bench", "m", "--rest", *NOBODY),
         ("bench", "m", "--log", "BINARY", *NOBODY),
     ],
     ids=" ".join,
@@ -109,6 +116,34 @@ def test_what_cannot_be_done_is_told_in_one_line(words: tuple[str, ...], tmp_pat
     said = capsys.readouterr().err
     assert said.startswith(f"pyserving {words[0]}: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "m", "--version", "9223372036854775808"),
+        ("predict", "m", "{}", "--version", "-1"),
+        ("bench", "m", "--timeout", "0"),
+        ("bench", "m", "--warmup", "-1"),
+        ("status", "m", "--metadata", "a"),
+        ("status",),
+        ("client", "m", "--language", "cobol"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_misspelled_is_told_with_the_usage(words: tuple[str, ...], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as left:
+        run(*words)
+    assert left.value.code == commands.FAILED
+    assert capsys.readouterr().err.startswith(f"usage: pyserving {words[0]}")
+
+
+def test_help_may_be_asked_for_a_command(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["pyserving", "help", "status"])
+    with pytest.raises(SystemExit) as left:
+        commands.main()
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: pyserving status")
 
 
 def test_a_word_that_is_no_command_is_told_and_serves_nothing(monkeypatch: Any, capsys: Any) -> None:

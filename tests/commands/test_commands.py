@@ -172,6 +172,21 @@ def test_the_pace_of_the_log_is_kept(log: Path, speed: float, waits: list[float]
     assert slept == waits
 
 
+def test_requests_without_answers_are_compared_with_those_of_another_server_or_not_at_all(
+    tmp_path: Path, doubling: ServedCore, tripling: ServedCore, log: Path, capsys: Any
+) -> None:
+    folder = version(tmp_path)
+    assert run("warmup", log, folder) == 0
+    alone = folder / "assets.extra" / "tf_serving_warmup_requests"
+    capsys.readouterr()
+    assert run("replay", alone, "--target", doubling.target) == commands.FAILED
+    said = capsys.readouterr()
+    assert said.out.splitlines()[2].split() == ["m", "Predict", "2", "0", "0", "0", "2"]
+    assert "no answer was compared" in said.err
+    assert run("replay", alone, "--target", doubling.target, "--diff", doubling.target) == 0
+    assert run("replay", alone, "--target", doubling.target, "--diff", tripling.target) == 1
+
+
 def test_the_latest_version_may_be_asked(tmp_path: Path, doubling: ServedCore) -> None:
     body = predict_request.encode(ModelSpec("m", version=3), {"x": np.ones(1, np.float32)})
     record = Record("Predict", ServableId("m", 3), "", body, b"", 1)

@@ -200,6 +200,14 @@ def test_health_may_be_closed_too(base_path: Path, tmp_path: Path) -> None:
         assert (server.http("/healthz")[0], server.http("/healthz", "first-s3cret")[0]) == (401, 200)
 
 
+def test_the_metrics_page_asks_for_one_even_where_health_pages_are(base_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/readyz/metrics" }')
+    with Guarded(base_path, tmp_path, f"--monitoring_config_file={tmp_path}/monitoring") as server:
+        asked = [server.http(path)[0] for path in ("/readyz/metrics", "/readyz/m", "/healthz")]
+        assert asked == [401, 200, 200]
+        assert b"request_count" in server.http("/readyz/metrics", "first-s3cret")[1]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -47,6 +47,11 @@ def test_the_preferred_model_answers_and_is_swapped(base_path: Path, exported: E
             client.prediction.Predict(predict_request("m", {"serving_default_x": X.astype(np.float64)}), timeout=60)
         assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.value.details() == "Expects arg[0] to be float but double is provided"
+        deep = predict_request("m", {"serving_default_x": X[0].reshape(*[1] * 20, 3)})
+        with pytest.raises(grpc.RpcError) as refusal:
+            client.prediction.Predict(deep, timeout=60)
+        assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.value.details() == "Input tensor serving_default_x:0 has 21 dimensions; the most is 4"
         shutil.copytree(exported(tflite_models.pair_lite), base_path / "2")
         server.wait_for("Done unloading servable version {name: m version: 1}")
         pair = {"serving_default_a": X[0], "serving_default_b": X[1]}

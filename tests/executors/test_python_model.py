@@ -188,6 +188,31 @@ def test_leaving_the_process_is_an_error_like_any_other(opened):
         run(opened(DOUBLE.replace("return", "import sys; sys.exit(3); return")), X)
 
 
+@pytest.mark.parametrize("place", ["signatures = ", "return {"])
+def test_what_is_no_exception_is_an_error_like_any_other(opened, tmp_path, place):
+    source = f"""
+class Panic(BaseException):  # as libraries written in Rust have it
+    pass
+
+def panic():
+    raise Panic("index out of bounds")
+{DOUBLE.replace(place, "panic(); " + place)}
+"""
+    with pytest.raises(Internal, match=rf"^{tmp_path}/model\.py, line 6: Panic: index out of bounds$"):
+        run(opened(source), X)
+
+
+def test_an_answer_that_makes_no_array_is_named(opened, tmp_path):
+    sentence = rf"^{tmp_path}/model\.py: predict returned y, which makes no array: .* inhomogeneous"
+    with pytest.raises(Internal, match=sentence):
+        run(opened(answering("[[1], [2, 3]]", '"int64"')))
+
+
+def test_a_text_that_is_none_is_named(opened, tmp_path):
+    with pytest.raises(Internal, match=rf"^{tmp_path}/model\.py: UnicodeEncodeError: .*surrogates not allowed"):
+        run(opened(answering(r"'\ud800'", '"string"')))
+
+
 def test_predict_may_choose_the_code(opened):
     executor = opened(
         DOUBLE.replace("return", "from pyserving.errors import NotFound; raise NotFound('no such row'); return")

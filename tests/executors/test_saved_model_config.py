@@ -95,6 +95,14 @@ def test_file_that_cannot_be_read_is_told_and_changes_nothing(tmp_path, caplog):
     assert message.startswith("Failed to load saved model config: UNKNOWN: ")
 
 
+def test_remote_storage_that_cannot_tell_is_told_and_changes_nothing(caplog):
+    assert session("ram://m/1", allow_soft_placement=True) == protos.ConfigProto(allow_soft_placement=True)
+    assert caplog.messages == []
+    assert session("unheard://m/1", allow_soft_placement=True) == protos.ConfigProto(allow_soft_placement=True)
+    (message,) = caplog.messages
+    assert message.startswith("Failed to load saved model config: UNKNOWN: File system scheme 'unheard' ")
+
+
 def test_it_is_told_that_there_is_one(version, caplog):
     caplog.set_level(logging.INFO)
     path = version()

@@ -15,7 +15,7 @@ from pyserving import protos
 from pyserving.errors import Cancelled, Internal, InvalidArgument, NotFound, ServingError
 from pyserving.executors import tflite, tflite_runtime
 from pyserving.executors.executor import Executor, open_executor
-from pyserving.executors.tflite_interpreter import TfliteInterpreter, TflitePool
+from pyserving.executors.tflite_interpreter import Tensor, TfliteInterpreter, TflitePool
 from pyserving.signature import DataType
 from tests import tflite_models
 from tests.tflite_models import predict_signature, with_metadata
@@ -98,7 +98,9 @@ def test_the_metadata_is_what_the_signatures_are(opened):
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (4, 3), (0, 3), (2, 2, 3), (5, 7)])
-def test_answers_any_shape_that_its_ops_take(opened, shape):
+def test_answers_any_shape_that_its_ops_take(opened, runtime, shape):
+    if not runtime.checks_shapes and (0 in shape or shape[1:] != (3,)):
+        pytest.skip("only LiteRT is safe with it")
     executor = opened(tflite_models.half_plus_two_lite)
     for x in (rows(*shape), rows(2, 3), rows(*shape)):
         y, total = run(executor, {X: x}, Y, SUM)
@@ -212,15 +214,140 @@ def test_a_folder_without_a_model_fails_the_load(tmp_path, runtime):
         tflite.open_tflite(str(tmp_path))
 
 
+A, B, TOTAL = "serving_default_a:0", "serving_default_b:0", "PartitionedCall:0"
+
+
 def test_a_shape_that_does_not_fit_fails_its_own_run_only(opened, caplog):
-    executor = opened(tflite_models.half_plus_two_lite)
+    executor = opened(tflite_models.pair_lite)
     for _ in range(2):  # the second time its shape is no news
         with pytest.raises(Internal) as caught:
-            run(executor, {X: rows(3)}, Y)
+            run(executor, {A: rows(2), B: rows(3)}, TOTAL)
         assert caught.value.message in ("Failed to allocate tensors", "Failed to invoke TfLite interpreter")
         assert "failed to" in caplog.text
-        (y,) = run(executor, {X: rows(1, 3)}, Y)
-        assert y.tolist() == [[2.0, 2.5, 3.0]]
+        (total,) = run(executor, {A: rows(3), B: rows(3)}, TOTAL)
+        assert total.tolist() == [0.0, 2.0, 4.0]
+
+
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another shape")
+@pytest.mark.parametrize("shape", [(1,) * 5, (1,) * 7, (1,) * 12, (1,) * 64])
+def test_more_dimensions_than_interpreters_have_room_for_are_refused(opened, shape):
+    executor = opened(tflite_models.half_plus_two_lite)
+    with pytest.raises(InvalidArgument) as caught:
+        run(executor, {X: rows(*shape)}, Y)
+    assert caught.value.message == f"Input tensor {X} has {len(shape)} dimensions; the most is 4"
+    assert run(executor, {X: rows(2, 3)}, Y)[0].shape == (2, 3)
+
+
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another shape")
+@pytest.mark.parametrize("shape", [(0, 2**31 - 1), (2**16, 0, 2**16), (2**31 - 1, 0, 3), (2**40, 0), (0, 1, 2**60)])
+def test_nothing_in_a_shape_too_large_is_refused(opened, shape):
+    executor = opened(tflite_models.half_plus_two_lite)
+    with pytest.raises(InvalidArgument, match=rf"^Input tensor {X} has no elements, in a shape too large: \["):
+        run(executor, {X: np.empty(shape, np.float32)}, Y)
+    assert run(executor, {X: rows(2, 3)}, Y)[0].shape == (2, 3)
+
+
+@pytest.mark.proves("difference: TensorFlow Lite: an input of another shape")
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4, 1), (2, 4, 4, 6), (4, 4, 3), (2, 5, 4, 3), (96,), ()])
+def test_another_shape_than_the_models_never_has_other_memory_read(opened, runtime, shape):
+    executor = opened(tflite_models.convolution_lite)
+    (x,), (y,) = (signature_side(executor, side) for side in ("inputs", "outputs"))
+    refusal = Internal if runtime.checks_shapes else InvalidArgument
+    for _ in range(2):
+        if runtime.checks_shapes and shape in [(0, 4, 4, 3), (4, 4, 3), (2, 5, 4, 3)]:
+            (answer,) = run(executor, {x: rows(*shape)}, y)
+            np.testing.assert_array_equal(answer, rows(*shape).sum(axis=-1, keepdims=True))
+        else:
+            with pytest.raises(refusal):
+                run(executor, {x: rows(*shape)}, y)
+        (answer,) = run(executor, {x: rows(2, 4, 4, 3)}, y)
+        np.testing.assert_array_equal(answer, rows(2, 4, 4, 3).sum(axis=-1, keepdims=True))
+
+
+def test_a_library_that_does_not_check_shapes_is_given_the_models_own(opened, runtime):
+    if runtime.checks_shapes:
+        pytest.skip("LiteRT checks them")
+    executor = opened(tflite_models.half_plus_two_lite)
+    with pytest.raises(InvalidArgument) as caught:
+        run(executor, {X: rows(2, 4)}, Y)
+    assert caught.value.message == (
+        f"Input tensor {X} has shape [2, 4]; the model's is [?, 3], and only LiteRT can run it on others"
+    )
+
+
+def signature_side(executor: Executor, side: str) -> list[str]:
+    """Names of the tensors."""
+    return [info.name for info in getattr(executor.signature_defs["serving_default"], side).values()]
+
+
+def test_an_input_may_have_as_many_dimensions_as_its_model_gives_it():
+    resized = []
+
+    class Taking(Interpreter):
+        def resize_tensor_input(self, index: int, shape: tuple[int, ...]) -> None:
+            resized.append(shape)
+
+        def set_tensor(self, index: int, array: np.ndarray) -> None: ...
+
+        def invoke(self) -> None: ...
+
+    tensor = Tensor(0, "x", DataType.DT_FLOAT, (1,) * 6)
+    TfliteInterpreter(Taking([], threading.Event())).run((tensor,), (np.ones((2,) * 6, np.float32),), ())
+    assert resized == [(2,) * 6]
+
+
+def test_what_was_reported_before_is_not_told_again(opened, caplog):
+    executor = opened(tflite_models.pair_lite)
+    for _ in range(4):
+        with pytest.raises(Internal):
+            run(executor, {A: rows(2), B: rows(3)}, TOTAL)
+    _, second, *others = (len(message) for message in caplog.messages)
+    assert others == [second] * 2
+
+
+def test_outputs_that_cannot_be_had_fail_the_run(caplog):
+    class Unreadable(Interpreter):
+        def invoke(self) -> None: ...
+
+        def get_tensor(self, index: int) -> np.ndarray:
+            raise ValueError("Invalid tensor size.")
+
+    interpreter = TfliteInterpreter(Unreadable([], threading.Event()))
+    with pytest.raises(Internal, match=r"^Failed to invoke TfLite interpreter$"):
+        interpreter.run((), (), (Tensor(0, "y", DataType.DT_FLOAT, ()),))
+    assert caplog.messages == ["Failed to invoke TfLite interpreter: Invalid tensor size."]
+
+
+class Talkative:
+    """Repeats with each failure what it has reported before, as interpreters do."""
+
+    def __init__(self) -> None:
+        self._reported = ""
+
+    def allocate_tensors(self) -> None: ...
+
+    def invoke(self) -> None:
+        self._reported += "x" * 1000
+        raise RuntimeError(self._reported)
+
+
+def test_an_interpreter_that_has_reported_much_is_replaced(caplog):
+    made = []
+
+    def make() -> TfliteInterpreter:
+        made.append(Talkative())
+        if len(made) == 2:
+            raise Internal("no memory")
+        return TfliteInterpreter(made[-1])
+
+    pool = TflitePool(make, 1)
+    for _ in range(100):
+        with pytest.raises(Internal, match="Failed to invoke"), pool.interpreter() as interpreter:
+            interpreter.run((), (), ())
+    assert len(made) == 3, "the second could not be made, the third could"
+    refused, *told = sorted(caplog.messages, key=len)
+    assert "cannot be replaced: no memory" in refused
+    assert {len(message) for message in told} == {len("Failed to invoke TfLite interpreter: ") + 1000}
 
 
 def test_tensors_that_are_not_there_cannot_be_planned(opened):

@@ -47,6 +47,7 @@ def test_these_are_the_same(wanted: np.ndarray, got: np.ndarray) -> None:
         (np.array([1, 2]), np.array([1, 3]), "y: 1 of 2 elements differ"),
         (np.array([b"a"], object), np.array([b"b"], object), "y: 1 of 1 elements differ"),
         (np.ones(2, ml_dtypes.bfloat16), np.zeros(2, ml_dtypes.bfloat16), "y: 2 of 2 elements differ, by 1 at most"),
+        (np.array([np.inf, 1.0]), np.array([np.inf, 2.0]), "y: 1 of 2 elements differ, by 1 at most"),
     ],
 )
 def test_these_are_not(wanted: np.ndarray, got: np.ndarray, line: str) -> None:

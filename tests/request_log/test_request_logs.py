@@ -14,6 +14,7 @@ from pyserving import protos
 from pyserving.codec.tf_record import records
 from pyserving.metrics import Metrics
 from pyserving.request_log.log_files import Bounds
+from pyserving.request_log.record import Record
 from pyserving.request_log.request_logs import RequestLogs
 from pyserving.types import ServableId
 from tests.fakes import HeldWorkers
@@ -210,6 +211,26 @@ async def test_a_place_that_cannot_be_written_to_is_told_and_counted(
     assert bench.dropped("write") == 1
     assert bench.counts() == {"INTERNAL": 1}
     assert any(message.startswith("Requests cannot be logged to ") for message in caplog.messages)
+
+
+async def test_a_record_for_which_there_is_no_memory_is_the_only_one_that_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = Record.encoded
+
+    def encoded_if_small(record: Record, sampling_config: bytes, saved_model_tags: tuple[str, ...]) -> bytes:
+        if len(record.response) > 1000:
+            raise MemoryError
+        return encoded(record, sampling_config, saved_model_tags)
+
+    monkeypatch.setattr(Record, "encoded", encoded_if_small)
+    bench.apply(bench.config())
+    for response in (named("a"), named("b", padding=1000), named("c")):
+        bench.answer(response)
+    await bench.thread.release()
+    assert bench.written() == [b"a", b"c"]
+    assert bench.counts() == {"OK": 2, "RESOURCE_EXHAUSTED": 1}
+    assert bench.dropped("write") == 1
 
 
 @pytest.mark.parametrize("options", [{"bounds": Bounds(max_file_seconds=0.0)}])

@@ -128,6 +128,23 @@ def test_nothing_else_may(method, path):
     assert not lets_in(check_of("one", exempt=[asks_for_health, is_preflight]), {}, method, path)
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/readyz/metrics"), ("OPTIONS", "/v1/metrics")])
+def test_a_page_that_is_never_exempt_is_not_wherever_it_is(method, path):
+    check = check_of("one", exempt=[asks_for_health, is_preflight], never_exempt=[path])
+    assert not lets_in(check, {}, method, path)
+    assert lets_in(check, {"x-api-key": "one"}, method, path)
+    assert lets_in(check, {}, "GET", "/readyz/m")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/healthz"), ("HEAD", "/readyz/m"), ("OPTIONS", PATH)])
+def test_nobody_without_a_token_brings_a_body(method, path):
+    check = check_of("one", exempt=[asks_for_health, is_preflight])
+    assert lets_in(check, {"content-length": "0"}, method, path)
+    assert not lets_in(check, {"content-length": "1000000"}, method, path)
+    assert not lets_in(check, {"transfer-encoding": "chunked"}, method, path)
+    assert lets_in(check, {"content-length": "1000000", "x-api-key": "one"}, method, path)
+
+
 def test_a_browser_may_ask_whether_it_may_send_a_token():
     check = check_of("one", exempt=[is_preflight])
     assert lets_in(check, {}, "OPTIONS")

@@ -30,7 +30,7 @@ Signatures: TypeAlias = Callable[[str], Mapping[str, SignatureDef]]
 the body, `""` when it has none; called once, when the body is found to be JSON and before any tensor is read."""
 
 
-__all__ = ["Format", "NonFinite", "PredictBody", "Signatures", "decode_predict", "encode_predict"]
+__all__ = ["Format", "NonFinite", "PredictBody", "Signatures", "decode_plain", "decode_predict", "encode_predict"]
 
 
 class Format(Enum):
@@ -67,6 +67,19 @@ def decode_predict(body: Buffer, signatures: Signatures, *, max_bytes: int = DEF
     inputs = plain.inputs(infos)
     if inputs is None:
         return _read_values(parse_object(text, max_bytes), plain.signature_name, infos)
+    return _plain_body(plain, inputs)
+
+
+def decode_plain(body: Buffer, signatures: Signatures) -> PredictBody | None:
+    """As `decode_predict`, of nothing but numbers and in little time; None for other bodies, be they right or wrong."""
+    plain = plain_numbers.read(bytes(body))
+    if plain is None:
+        return None
+    inputs = plain.inputs(_input_infos(signatures(plain.signature_name), plain.signature_name))
+    return None if inputs is None else _plain_body(plain, inputs)
+
+
+def _plain_body(plain: plain_numbers.PlainBody, inputs: Mapping[str, np.ndarray]) -> PredictBody:
     return PredictBody(plain.signature_name, Format.ROW if plain.is_rows else Format.COLUMNAR, inputs)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 JSON = "application/json"
 LARGE_BODY_BYTES = 64 << 10
 """Bodies from here on are not read on the loop, where everybody else would wait for them."""
+LARGE_MIXED_BODY_BYTES = 8 << 10
+"""Nor are those from here on that are more than numbers, of which each character may cost a microsecond."""
 LARGE_OUTPUT_BYTES = 16 << 10
 """Nor are outputs from here on written there as JSON; digits take longer to make than to read."""
 

@@ -9,6 +9,8 @@ from pyserving.messages import Buffer
 MAX_UNPACKED_BYTES = 100 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 _LEAST_BYTES = 18  # of a gzip member: its header and its trailer
+_MOST_TIMES = 1032
+"""Its length is what deflate can unpack a body to: 258 bytes for two bits."""
 _LEVEL = 1  # for answers: a third of the time of the usual level, for a tenth more bytes
 
 
@@ -18,12 +20,12 @@ def is_packed(content_encoding: str) -> bool:
 
 
 def unpacked_size(body: Buffer) -> int:
-    """The size that the trailer of a gzip member claims, which is not surpassed; 0 for what is not taken: no gzip, or
-    more than MAX_UNPACKED_BYTES."""
+    """The size that the trailer of a gzip member claims, which is not surpassed; 0 for what is not taken: no gzip, more
+    than MAX_UNPACKED_BYTES, or more than there can be in it."""
     if len(body) < _LEAST_BYTES:
         return 0
     claimed = int.from_bytes(body[-4:], "little")
-    return claimed if claimed <= MAX_UNPACKED_BYTES else 0
+    return claimed if claimed <= min(MAX_UNPACKED_BYTES, _MOST_TIMES * len(body)) else 0
 
 
 def unpack(body: Buffer, size: int) -> bytes:

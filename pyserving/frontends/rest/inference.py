@@ -10,13 +10,19 @@ from typing import Any, Protocol, TypeVar
 
 from pyserving.codec import predict_response
 from pyserving.codec.json.examples import decode_examples, encode_classify, encode_regress
-from pyserving.codec.json.predict import NonFinite, PredictBody, decode_predict, encode_predict
+from pyserving.codec.json.predict import NonFinite, PredictBody, decode_plain, decode_predict, encode_predict
 from pyserving.codec.predict_wire import PredictDecoder
 from pyserving.codec.tensor_proto import DEFAULT_MAX_BYTES
 from pyserving.core import Core, InferenceCore, RequestObserver
 from pyserving.errors import Internal, InvalidArgument, ServingError
 from pyserving.frontends.rest import as_grpc
-from pyserving.frontends.rest.answer import LARGE_BODY_BYTES, LARGE_OUTPUT_BYTES, Answer, written_bytes
+from pyserving.frontends.rest.answer import (
+    LARGE_BODY_BYTES,
+    LARGE_MIXED_BODY_BYTES,
+    LARGE_OUTPUT_BYTES,
+    Answer,
+    written_bytes,
+)
 from pyserving.frontends.rest.quick_predict import QuickPredict
 from pyserving.frontends.rest.routes import Route
 from pyserving.inference.classify import classify_examples
@@ -106,8 +112,10 @@ class RestInference:
 
     async def _read(self, spec: ModelSpec, request: HttpRequest, body: Buffer) -> PredictBody:
         max_bytes = self._options.max_expanded_tensor_bytes
-        if len(body) < LARGE_BODY_BYTES:
+        if len(body) < LARGE_MIXED_BODY_BYTES:
             return decode_predict(body, lambda name: self._core.signatures(spec)[1], max_bytes=max_bytes)
+        if len(body) < LARGE_BODY_BYTES and (plain := decode_plain(body, lambda name: self._core.signatures(spec)[1])):
+            return plain
         request.reserve(_MEMORY_OF_JSON * len(body))
         while True:
             looked_up = _LookUp(self._core, spec)
@@ -158,10 +166,9 @@ class RestInference:
         body: Buffer,
         counted: Request,
     ) -> Answer:
-        is_large = len(body) >= LARGE_BODY_BYTES
-        if is_large:
+        if len(body) >= LARGE_MIXED_BODY_BYTES:
             request.reserve(_MEMORY_OF_JSON * len(body))
-        nearby = self._offload if is_large else here
+        nearby = self._offload if len(body) >= LARGE_MIXED_BODY_BYTES else here
         asked = await nearby(partial(decode_examples, body))
         asked_spec = replace(found.spec, signature_name=asked.signature_name)
         answer = await infer(

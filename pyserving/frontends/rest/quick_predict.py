@@ -14,10 +14,23 @@ import numpy as np
 
 from pyserving.codec.json.answer_form import AnswerForm, answer_form
 from pyserving.codec.json.plain_layout import MAX_BODY_BYTES, PlainLayout, outline, plain_layout
-from pyserving.codec.json.predict import Format, NonFinite, PredictBody, decode_predict, encode_predict
+from pyserving.codec.json.predict import (
+    Format,
+    NonFinite,
+    PredictBody,
+    decode_plain,
+    decode_predict,
+    encode_predict,
+)
 from pyserving.core import Core
 from pyserving.errors import ServingError
-from pyserving.frontends.rest.answer import LARGE_BODY_BYTES, LARGE_OUTPUT_BYTES, Answer, written_bytes
+from pyserving.frontends.rest.answer import (
+    LARGE_BODY_BYTES,
+    LARGE_MIXED_BODY_BYTES,
+    LARGE_OUTPUT_BYTES,
+    Answer,
+    written_bytes,
+)
 from pyserving.messages import Buffer
 from pyserving.metrics import Metrics, RequestCells
 from pyserving.signature import DEFAULT_SIGNATURE_NAME, SignatureDef
@@ -73,8 +86,10 @@ class QuickPredict:
         if signatures is None:
             return None
         try:
-            asked = decode_predict(body, lambda name: signatures, max_bytes=self._max_bytes)
+            asked = self._decoded(body, signatures)
         except ServingError:
+            return None
+        if asked is None:
             return None
         known = self._known.get((spec, asked.signature_name, _shapes(asked.inputs)))
         if known is None:
@@ -82,6 +97,11 @@ class QuickPredict:
         if key and key not in self._laid_out:
             self._learn_layout(key, bytes(body), known, signatures, asked)
         return known.answer([asked.inputs[alias] for alias in known.input_aliases], asked.format, began)
+
+    def _decoded(self, body: Buffer, signatures: Mapping[str, SignatureDef]) -> PredictBody | None:
+        if len(body) >= LARGE_MIXED_BODY_BYTES:
+            return decode_plain(body, lambda name: signatures)
+        return decode_predict(body, lambda name: signatures, max_bytes=self._max_bytes)
 
     def learn(self, spec: ModelSpec, asked: PredictBody, prediction: Prediction) -> None:
         """A request that has been answered. `spec` is the URL's."""

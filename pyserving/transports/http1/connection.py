@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from time import perf_counter
 from typing import Any, Protocol, cast
 
 from pyserving.errors import ServingError
@@ -18,7 +20,10 @@ from pyserving.transports.http2.eager import begin
 _log = logging.getLogger(__name__)
 _JOINED_BYTES = 64 << 10
 """Bodies up to this size are copied behind their head, for one packet less."""
-_HIGH_WATER_BYTES = 1 << 20
+_HIGH_WATER_BYTES = 64 << 10
+"""What a client may leave unread without being counted, and with the next answer being written."""
+_TURN_SECONDS = 2e-3
+"""Of answers to one client that has sent many requests; others have their turn in between."""
 
 
 class Service(Protocol):
@@ -38,6 +43,8 @@ class Service(Protocol):
     def date(self) -> bytes: ...
 
     def hold(self, size: int) -> None: ...
+
+    def hold_anyway(self, size: int) -> None: ...
 
     def let_go(self, size: int) -> None: ...
 
@@ -59,6 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = RequestReader(service.limits, service.heads, self._hold)
         self._task: asyncio.Task[HttpResponse] | None = None
         self._answered: Arrival | None = None  # by the task
+        self._next_turn: asyncio.Handle | None = None  # when more of what has come in is answered
         self._space: memoryview | None = None
         self._is_writable = True
         self._is_reading = True
@@ -69,6 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         self._heard_at = self._loop.time()
         self._unsent_bytes = 0
         self._unsent_since = 0.0
+        self._unsent_held = 0
 
     def drain(self) -> None:
         """Answer what has begun to come in, then close."""
@@ -96,8 +105,11 @@ class Connection(asyncio.BufferedProtocol):
         self._leaving = True
         self._reader.arrivals.clear()
         self._let_go(self._held)
+        self._count_unsent(0)
         if self._task is not None:
             self._task.cancel()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # buffer_updated follows before any other connection asks.
@@ -125,27 +137,41 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """True keeps our side open: a client may say that it has asked everything, and still wait for answers."""
         self._client_is_done = True
-        is_busy = self._task is not None or not self._is_writable
-        return is_busy and self._transport.can_write_eof()  # TLS ends both ways at once
+        return self._is_busy and self._transport.can_write_eof()  # TLS ends both ways at once
 
     def pause_writing(self) -> None:
         self._is_writable = False
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-        self._unsent_since = self._loop.time()
+        self._note_unsent()
+        self._count_unsent(self._unsent_bytes)
 
     def resume_writing(self) -> None:
         self._is_writable = True
+        self._count_unsent(0)
         self._answer_all()
 
     # Requests and answers
 
+    @property
+    def _is_busy(self) -> bool:
+        """With answers; what comes in waits."""
+        return self._task is not None or self._next_turn is not None or not self._is_writable
+
     def _answer_all(self) -> None:
         """Go on with what has come in, as far as that needs no waiting."""
-        arrivals = self._reader.arrivals
-        while arrivals and self._task is None and self._is_writable and not self._leaving:
+        arrivals, turn_ends = self._reader.arrivals, 0.0
+        while arrivals and not (self._is_busy or self._leaving):
             self._answer(arrivals.popleft())
+            if arrivals:
+                now = perf_counter()
+                turn_ends = turn_ends or now + _TURN_SECONDS
+                if now >= turn_ends:
+                    self._next_turn = self._loop.call_soon(self._take_turn)
         if not self._leaving:
             self._read_on()
+
+    def _take_turn(self) -> None:
+        self._next_turn = None
+        self._answer_all()
 
     def _answer_known(self, data: bytes) -> bytes:
         """Answer requests that begin like earlier ones, as far as that takes no waiting; what is left."""
@@ -209,14 +235,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_on(self) -> None:
         """Settle what is to be read next, now that all has been answered that can be."""
-        is_busy = self._task is not None or not self._is_writable
-        if self._client_is_done and not is_busy:
+        if self._client_is_done and not self._is_busy:
             self._leave(0.0)
             return
         if self._reader.expects_continue and self._task is None:
             self._reader.expects_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if is_busy and self._reader.arrivals:
+        if self._is_busy and self._reader.arrivals:
             if self._is_reading:
                 self._is_reading = False
                 self._transport.pause_reading()
@@ -233,12 +258,13 @@ class Connection(asyncio.BufferedProtocol):
             if not self._is_reading:
                 self._transport.resume_reading()
             if self._transport.can_write_eof():  # not over TLS
-                self._transport.write_eof()
+                with suppress(OSError):  # asyncio's, when the client has gone
+                    self._transport.write_eof()
             self._leave_at = self._loop.time() + linger_seconds
         else:
             self._transport.close()
 
-    # Memory of a body that is on its way in
+    # Memory of bodies that are on their way
 
     def _hold(self, size: int) -> None:
         self._service.hold(size)
@@ -247,6 +273,11 @@ class Connection(asyncio.BufferedProtocol):
     def _let_go(self, size: int) -> None:
         self._held -= size
         self._service.let_go(size)
+
+    def _count_unsent(self, size: int) -> None:
+        """So much of our answers waits for the client to read."""
+        self._service.hold_anyway(size - self._unsent_held)
+        self._unsent_held = size
 
     # Patience
 

@@ -80,20 +80,18 @@ class RequestReader:
 
     def space(self) -> memoryview | None:
         """Where the next bytes should be read to, to be told of by `filled`; None: anywhere, and `feed` them."""
-        if not self._gathers or self._body is None:
-            return None
-        try:
-            return self._body.space()
-        except ServingError as error:
-            self.refuse(error)
-            return None
+        return self._body.space() if self._gathers and self._body is not None else None
 
     def filled(self, size: int) -> None:
         """So many bytes lie in the `space` that was asked for last."""
         assert self._body is not None
         self.expects_continue = False
-        self._body.filled += size
-        self._finish_if_whole()
+        try:
+            self._body.fill(size)
+        except ServingError as error:
+            self.refuse(error)
+        else:
+            self._finish_if_whole()
 
     @property
     def is_at_rest(self) -> bool:
@@ -180,7 +178,7 @@ class RequestReader:
         body: Buffer = b""
         held = 0
         if self._body is not None:
-            held = self._body.taken
+            held = self._body.held
             body = self._body.content()
             self._body = None
         self.over = not self._head.keep_alive

@@ -60,6 +60,7 @@ class HttpServer:
         self.heads = Heads(authenticate, quick_posts)
         self.receive = memoryview(bytearray(_RECEIVE_BYTES))
         self.hold = admission.hold
+        self.hold_anyway = admission.hold_anyway
         self.let_go = admission.let_go
         self._door = door
         self.connections: set[Connection] = set()

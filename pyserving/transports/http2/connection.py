@@ -21,6 +21,8 @@ from pyserving.transports.http2.stream import NO_ROOM, Stream
 from pyserving.transports.http2.unary_call import UnaryCall
 
 _MAX_GIVEN_UP = 1 << 10
+_STREAMS_PER_IDLE_FRAME = 16
+"""To change the windows of so many streams takes as long as to answer a frame."""
 _PATIENCE_SECONDS = 1.0
 _DEADLINE_MARGIN_SECONDS = 0.05
 """Peers count from when they sent the request, and we from when it came."""
@@ -53,6 +55,9 @@ class Connection:
         """Of the streams that the peer has begun."""
         self._receive_window = self.limits.connection_window
         self._held = 0
+        self._progress = (0, 0)
+        """Of our answers, when they were looked at last."""
+        self._progress_at = self.now
         self._resets = Allowance(self.limits.resets_at_once, self.limits.resets_per_second, self.now)
         self._idle_frames = Allowance(self.limits.idle_frames_at_once, self.limits.idle_frames_per_second, self.now)
         self.departure = Departure(self, transport)
@@ -74,17 +79,22 @@ class Connection:
     def on_settings(self, values: list[tuple[int, int]]) -> None:
         self.patience.has_greeted = True
         self.on_idle_frame()
+        window = self.outbox.initial_window
         for setting, value in values:
-            self._apply(setting, value)
+            if setting == Setting.INITIAL_WINDOW_SIZE:
+                window = value
+                if window > frames.MAX_WINDOW:
+                    raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "an initial window too large")
+            else:
+                self._apply(setting, value)
+        if window != self.outbox.initial_window:  # once, for each of the streams has to be told
+            self.on_idle_frame(len(self.streams) / _STREAMS_PER_IDLE_FRAME)
+            self._resize_windows(window - self.outbox.initial_window)
+            self.outbox.initial_window = window
         self.outbox.put(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _apply(self, setting: int, value: int) -> None:
-        if setting == Setting.INITIAL_WINDOW_SIZE:
-            if value > frames.MAX_WINDOW:
-                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "an initial window too large")
-            self._resize_windows(value - self.outbox.initial_window)
-            self.outbox.initial_window = value
-        elif setting == Setting.MAX_FRAME_SIZE:
+        if setting == Setting.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_BYTES <= value <= frames.LARGEST_FRAME_BYTES:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a frame size out of range")
             self.outbox.max_frame = value
@@ -299,9 +309,9 @@ class Connection:
     def on_pong(self, payload: bytes) -> None:
         self.departure.on_pong(payload)
 
-    def on_idle_frame(self) -> None:
-        """One that brings no call further."""
-        if not self._idle_frames.spend(self.now):
+    def on_idle_frame(self, worth: float = 1.0) -> None:
+        """One that brings no call further; or that makes as much work as several, it being `worth` them."""
+        if not self._idle_frames.spend(self.now, worth):
             raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that say nothing")
 
     def _on_stray(self, stream_id: int, what: str) -> None:
@@ -356,7 +366,7 @@ class Connection:
     def top_up(self, stream: Stream) -> None:
         """Give the peer credit, when that is a large step."""
         wanted = stream.wanted_window
-        if stream.receive_window <= wanted // 2 and not stream.is_over:
+        if stream.receive_window <= wanted // 2 < wanted and not stream.is_over:  # credit of nothing is an error
             self.outbox.put(frames.window_update(stream.id, wanted - stream.receive_window))
             stream.receive_window = wanted
 
@@ -405,7 +415,7 @@ class Connection:
         """The peer has broken the protocol: say how, end everything, and wait a little for it to read that."""
         self._abandon_streams()
         self.outbox.put(frames.goaway(self.last_id, failure.code, failure.reason))
-        self.departure.leave(lingers=True)
+        self.departure.leave(is_failure=True)
 
     def abort(self) -> None:
         self._transport.abort()
@@ -445,10 +455,21 @@ class Connection:
             self.departure.drain(ends_streams=False)
         elif verdict is Verdict.CUT_OFF:
             self.departure.cut_off()
-        self._end_stalled_requests()
+        self._end_stalled_calls(buffered)
 
-    def _end_stalled_requests(self) -> None:
+    def _end_stalled_calls(self, buffered: int) -> None:
+        progress = self.outbox.sent_of_unsent, self.outbox.written - buffered if buffered else 0
+        if progress != self._progress:
+            self._progress, self._progress_at = progress, self.now
         patience = self.limits.stall_timeout
         for stream in list(self.streams.values()):
-            if stream.is_unary and not stream.request_ended and self.now - stream.heard_at >= patience:
-                self.finish(stream, Code.ABORTED, f"The request stood still for {patience:g} seconds")
+            if not stream.is_unary:
+                continue
+            if not stream.request_ended:
+                if self.now - stream.heard_at >= patience:
+                    self.finish(stream, Code.ABORTED, f"The request stood still for {patience:g} seconds")
+            elif stream.unsent is not None and self.now - stream.unsent.unmoved_since(self.now) >= patience:
+                has_had_its_turn = stream.send_window <= 0 or self.now - self._progress_at >= patience
+                if has_had_its_turn:
+                    self._give_up(stream.id, ErrorCode.CANCEL)
+                    self._remove(stream)

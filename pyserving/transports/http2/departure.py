@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,16 @@ class Departure:
         self.is_leaving = False
         self._ends_streams = False
         self._last_calls: asyncio.TimerHandle | None = None
+        self._lingers_until = 0.0
 
     def drain(self, *, ends_streams: bool) -> None:
         """Finish what has begun and leave; streaming calls are not waited for if `ends_streams`."""
         self._ends_streams |= ends_streams
         connection = self._connection
+        if self.is_leaving:
+            return
         if not connection.patience.has_greeted:
-            self.leave()
+            self._close()
         elif self._phase is _Phase.FINAL:
             self._leave_when_quiet()
         elif self._phase is _Phase.STAYING:
@@ -86,21 +90,38 @@ class Departure:
         self._end_calls()
         self.leave()
 
-    def leave(self, *, lingers: bool = False) -> None:
-        """Send what can be sent, and close; `lingers`: wait a little for the peer to read it."""
+    def leave(self, *, is_failure: bool = False) -> None:
+        """Send what can be sent, say that this was all, and wait a little for the peer to close, or to fall silent.
+
+        Whatever came for a socket that is closed, be it credit for the last answer, would have the system drop what it
+        has not sent yet. One that was at fault is not waited for beyond the time in which it can read so.
+        """
         if self._phase is _Phase.LEAVING:
             return
+        connection = self._connection
+        self._say_last_words()
+        self._lingers_until = 0.0 if is_failure else connection.loop.time() + connection.limits.stall_timeout
+        if self._transport.can_write_eof():  # not over TLS
+            with suppress(OSError):  # asyncio's, when the peer has gone
+                self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def heard(self) -> None:
+        """The peer goes on sending after our last word, and so may be reading."""
+        now = self._connection.loop.time()
+        if now < self._lingers_until:
+            self._connection.patience.leaving_since = now
+
+    def _close(self) -> None:
+        """Without waiting for who has not begun to talk."""
+        self._say_last_words()
+        self._transport.close()
+
+    def _say_last_words(self) -> None:
         self._become(_Phase.LEAVING)
         self._forget_timer()
-        connection = self._connection
-        connection.patience.leaving_since = connection.loop.time()
-        connection.outbox.finish()
-        if lingers:
-            if self._transport.can_write_eof():  # not over TLS
-                self._transport.write_eof()
-            self._transport.resume_reading()
-        else:
-            self._transport.close()
+        self._connection.patience.leaving_since = self._connection.loop.time()
+        self._connection.outbox.finish()
 
     def lost(self) -> None:
         """The socket is closed."""

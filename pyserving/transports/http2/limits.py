@@ -11,6 +11,8 @@ class Limits:
     """Sizes are in bytes, times in seconds; infinity is no limit."""
 
     max_receive_message: float = math.inf
+    max_open_message: float = 64 << 10
+    """To a method that anybody may call at any time, with no token and however much is in flight."""
     max_send_message: float = math.inf
     max_concurrent_streams: int = 1024
     max_header_list: int = 16 << 10
@@ -46,6 +48,10 @@ class Limits:
     max_connection_age_grace: float = math.inf
     max_connection_idle: float = math.inf
 
+    def max_message(self, *, is_open: bool) -> float:
+        """Of a request; `is_open` as `max_open_message` has it."""
+        return min(self.max_receive_message, self.max_open_message) if is_open else self.max_receive_message
+
     @property
     def tick(self) -> float:
         """Seconds between two looks at the clock that keep all of these times to within a quarter."""
@@ -73,8 +79,8 @@ class Allowance:
         self._left = at_once
         self._then = now
 
-    def spend(self, now: float) -> bool:
+    def spend(self, now: float, amount: float = 1.0) -> bool:
         """False when it is used up."""
-        self._left = min(self._at_once, self._left + (now - self._then) * self._per_second) - 1.0
+        self._left = min(self._at_once, self._left + (now - self._then) * self._per_second) - amount
         self._then = now
         return self._left >= 0.0

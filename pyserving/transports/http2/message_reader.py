@@ -18,6 +18,7 @@ None when that cannot be told."""
 PREFIX = Struct(">BI")
 _ALIGNMENT = 64  # on which TensorFlow takes an array as it is; others it copies
 _FIRST_BYTES = 1 << 20
+_FIRST_HELD_BYTES = 16 << 10
 LARGE_BYTES = 16 << 10
 """From here on a message is aligned and handed out as the memory it was read into; a smaller one as `bytes`."""
 
@@ -28,18 +29,23 @@ class Message(NamedTuple):
 
 
 class MessageReader:
-    """Fed with DATA, it gives messages. Memory is taken as bytes arrive, whatever length is claimed."""
+    """Fed with DATA, it gives messages. Memory is taken, and held, as bytes arrive, whatever length is claimed."""
 
-    __slots__ = ("_body", "_data_offset", "_filled", "_hold", "_max_bytes", "_prefix", "_size")
+    __slots__ = ("_body", "_data_offset", "_filled", "_held", "_hold", "_max_bytes", "_prefix", "_size")
 
     def __init__(self, max_bytes: float, hold: Callable[[int], None], data_offset: DataOffset) -> None:
-        """`hold` is told of memory before it is taken, and may refuse; it is let go by whoever takes the messages."""
+        """`hold` is told of memory that is written to, and may refuse; it is let go by whoever takes the messages.
+
+        Memory that nothing has come for yet counts no more than what has come: the system has not given it either, and
+        else a few bytes here and there, which claim to be large messages, would leave no room for those of others.
+        """
         self._max_bytes = max_bytes
         self._hold = hold
         self._data_offset = data_offset
         self._prefix = b""
         self._size = 0
         self._filled = 0
+        self._held = 0
         self._body = memoryview(b"")
 
     @property
@@ -77,8 +83,10 @@ class MessageReader:
         return self._body[self._filled : self._size]
 
     def fill(self, size: int) -> Message | None:
-        """So many bytes have been read into `room`; the message, if that is all of it."""
+        """So many bytes have been read into `room`; the message, if that is all of it. ResourceExhausted as `feed`."""
         self._filled += size
+        if self._filled > self._held:
+            self._hold_for(self._filled)
         return self._finish() if self._filled == self._size else None
 
     def _begin(self) -> None:
@@ -91,14 +99,21 @@ class MessageReader:
 
     def _add(self, piece: memoryview) -> None:
         end = self._filled + len(piece)
+        if end > self._held:
+            self._hold_for(end)
         if end > len(self._body):
             self._grow(end, piece)
         self._body[self._filled : end] = piece
         self._filled = end
 
+    def _hold_for(self, filled: int) -> None:
+        """Twice what has come, so as not to be asked for each piece; the message's length in the end."""
+        held = min(self._size, max(_FIRST_HELD_BYTES, 2 * filled))
+        self._hold(held - self._held)
+        self._held = held
+
     def _grow(self, needed: int, piece: memoryview) -> None:
         capacity = min(self._size, max(_FIRST_BYTES, 2 * needed))
-        self._hold(capacity - len(self._body))
         head = self._body[: self._filled] or piece
         offset = self._data_offset(head, self._size) if self._size >= LARGE_BYTES else None
         body = aligned(capacity, offset or 0)
@@ -108,7 +123,7 @@ class MessageReader:
     def _finish(self) -> Message:
         body: Buffer = self._body if self._size >= LARGE_BYTES else bytes(self._body)
         message = Message(body, bool(self._prefix[0]))
-        self._prefix, self._size, self._filled, self._body = b"", 0, 0, memoryview(b"")
+        self._prefix, self._size, self._filled, self._held, self._body = b"", 0, 0, 0, memoryview(b"")
         return message
 
 

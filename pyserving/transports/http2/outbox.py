@@ -32,6 +32,8 @@ class Outbox:
         self.max_frame = frames.DEFAULT_FRAME_BYTES
         self.written = 0
         """Bytes handed to the socket's buffer so far."""
+        self.sent_of_unsent = 0
+        """Bytes of DATA that had to wait for a window or their turn, and are on their way."""
 
     @property
     def unsent(self) -> int:
@@ -141,6 +143,7 @@ class Outbox:
             return  # until its window opens
         self.window -= size
         stream.send_window -= size
+        self.sent_of_unsent += size
         self.put(frames.data_head(size, stream.id))
         self._frames += unsent.take(size)
         self._size += size

@@ -67,7 +67,8 @@ class Service:
             return UnaryCall(connection, stream_id, head, deadline, method, admission, quick)
         stream_method = self.stream_methods.get(head.path)
         if stream_method is not None:
-            return StreamingCall(connection, stream_id, head, deadline, stream_method)
+            most = self.limits.max_message(is_open=self._admission_of(head.path) is None)
+            return StreamingCall(connection, stream_id, head, deadline, stream_method, most)
         return answers.trailers_only(stream_id, Code.UNIMPLEMENTED, "")  # grpc++ gives no message
 
     def quick_answer(

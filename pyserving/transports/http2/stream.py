@@ -87,12 +87,14 @@ class Stream(ABC):
 class Unsent:
     """DATA of one stream that waits for a window, and the frame that ends the stream after it."""
 
-    __slots__ = ("_pieces", "end", "size")
+    __slots__ = ("_pieces", "_seen_at", "_seen_size", "end", "size")
 
     def __init__(self) -> None:
         self._pieces: deque[Buffer] = deque()
         self.size = 0
         self.end = b""
+        self._seen_size = -1
+        self._seen_at = 0.0
 
     def add(self, piece: Buffer) -> None:
         if piece:
@@ -114,6 +116,12 @@ class Unsent:
                 self._pieces[0] = view[size:]
                 size = 0
         return taken
+
+    def unmoved_since(self, now: float) -> float:
+        """When there was another amount of it for the last time, as far as those know who ask this now and then."""
+        if self.size != self._seen_size:
+            self._seen_size, self._seen_at = self.size, now
+        return self._seen_at
 
 
 def window_for(limits: Limits, reader: MessageReader | None) -> int:

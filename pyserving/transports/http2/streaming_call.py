@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-from pyserving.errors import Code, Internal, ServingError
+from pyserving.errors import Code, Internal, ResourceExhausted, ServingError
 from pyserving.messages import Buffer, CallContext, StreamMethod
 from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import compression
@@ -26,7 +26,7 @@ _QUEUED_OVERHEAD = 128
 class StreamingCall(Stream, AsyncIterator[Buffer]):
     """Messages both ways, each side at its own pace: the peer has credit for what the method has taken."""
 
-    __slots__ = ("_expiry", "_held", "_method", "_news", "_owed", "_queue", "_reader", "_room", "_task")
+    __slots__ = ("_expiry", "_held", "_max_message", "_method", "_news", "_owed", "_queue", "_reader", "_room", "_task")
 
     def __init__(
         self,
@@ -35,11 +35,14 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
         head: RequestHead,
         deadline: float | None,
         method: StreamMethod,
+        max_message: float,
     ) -> None:
+        """`max_message` bounds the bytes of each message that comes in."""
         super().__init__(connection, stream_id, head, deadline)
         self._method = method
-        self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
-        self._queue: deque[Buffer] = deque()
+        self._max_message = max_message
+        self._reader = MessageReader(max_message, self._hold, connection.data_offset)
+        self._queue: deque[Message] = deque()
         self._held = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -54,7 +57,7 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
         try:
             for message in self._reader.feed(data):
                 self._hold(_QUEUED_OVERHEAD)
-                self._queue.append(self._opened(message))
+                self._queue.append(message)
             if is_last and not self._reader.is_between_messages:
                 raise Internal("The request ends within a message")
         except ServingError as error:
@@ -62,15 +65,9 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
             return
         self._news.set()
 
-    def _opened(self, message: Message) -> Buffer:
-        if not message.is_compressed:
-            return message.body
-        limit = self.connection.limits.max_receive_message
-        body = compression.decompress(message.body, self.head.encoding, limit, self._hold)
-        self._let_go(len(message.body))
-        return body
-
     def _hold(self, size: int) -> None:
+        if self.is_over:  # while a thread decompresses
+            raise ResourceExhausted("The call is over")
         self.connection.hold(size)
         self._held += size
 
@@ -93,10 +90,17 @@ class StreamingCall(Stream, AsyncIterator[Buffer]):
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
-        body = self._queue.popleft()
-        self._let_go(len(body) + _QUEUED_OVERHEAD)
+        message = self._queue.popleft()
+        self._let_go(_QUEUED_OVERHEAD)
+        body = await self._opened(message.body) if message.is_compressed else message.body
+        self._let_go(len(body))
         if not self._queue and not self.request_ended:
             self.connection.top_up(self)
+        return body
+
+    async def _opened(self, compressed: Buffer) -> bytes:
+        body = await compression.opened(compressed, self.head.encoding, self._max_message, self._hold)
+        self._let_go(len(compressed))
         return body
 
     # Running

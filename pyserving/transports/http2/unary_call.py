@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _DEADLINE_MARGIN_SECONDS = 0.1
 """Front ends keep deadlines themselves, and say it better; this is for one that does not."""
-_OFFLOADED_BYTES = 64 << 10
-"""Compressed messages from here on are decompressed in a thread."""
 
 
 class UnaryCall(Stream):
@@ -40,7 +38,7 @@ class UnaryCall(Stream):
         admission: Admission | None,
         quick: QuickMethod | None = None,
     ) -> None:
-        """Without an admission the call is always let in. `quick` is asked before `method` is."""
+        """Without an admission the call is always let in, with a small message. `quick` is asked before `method` is."""
         super().__init__(connection, stream_id, head, deadline)
         self._method = method
         self._admission = admission
@@ -54,6 +52,10 @@ class UnaryCall(Stream):
     @property
     def is_unary(self) -> bool:
         return True
+
+    @property
+    def _max_message(self) -> float:
+        return self.connection.limits.max_message(is_open=self._admission is None)
 
     def receive(self, data: memoryview, is_last: bool) -> None:
         if is_last and self._reader is None and PREFIX.size <= len(data) < LARGE_BYTES:  # a small request, in one frame
@@ -93,8 +95,7 @@ class UnaryCall(Stream):
 
     def _read(self, data: memoryview) -> None:
         if self._reader is None:
-            connection = self.connection
-            self._reader = MessageReader(connection.limits.max_receive_message, self._hold, connection.data_offset)
+            self._reader = MessageReader(self._max_message, self._hold, self.connection.data_offset)
         for message in self._reader.feed(data):
             self._keep(message)
 
@@ -112,6 +113,8 @@ class UnaryCall(Stream):
         return message
 
     def _hold(self, size: int) -> None:
+        if self.is_over:  # while a thread decompresses
+            raise ResourceExhausted("The call is over")
         self.connection.hold(size)
         self._held += size
 
@@ -151,29 +154,13 @@ class UnaryCall(Stream):
 
     async def _serve_compressed(self, compressed: Buffer) -> None:
         try:
-            body = await self._decompressed(compressed)
+            body = await compression.opened(compressed, self.head.encoding, self._max_message, self._hold)
         except ServingError as error:
             self._ended()
             self.connection.finish(self, error.code, error.message)
             return
         self._let_go()
         await self._serve(body)
-
-    async def _decompressed(self, body: Buffer) -> bytes:
-        encoding, limit = self.head.encoding, self.connection.limits.max_receive_message
-        if len(body) < _OFFLOADED_BYTES:
-            return compression.decompress(body, encoding, limit, self._hold)
-        loop = self.connection.loop
-
-        def hold(size: int) -> None:
-            asyncio.run_coroutine_threadsafe(self._hold_on_loop(size), loop).result()
-
-        return await loop.run_in_executor(None, compression.decompress, body, encoding, limit, hold)
-
-    async def _hold_on_loop(self, size: int) -> None:
-        if self.is_over:
-            raise ResourceExhausted("The call is over")
-        self._hold(size)
 
     async def _serve(self, body: Buffer) -> None:
         lease, reserve = None, reserve_nothing

@@ -113,7 +113,8 @@ class Wire(asyncio.BufferedProtocol):
         connection = self.connection
         in_place, self._in_place = self._in_place, False
         if connection.departure.is_leaving:
-            return  # only so that the peer is not told of a reset before it has read our GOAWAY
+            connection.departure.heard()
+            return  # only so that the peer is not told of a reset before it has read our last word
         connection.now = connection.patience.heard_at = connection.loop.time()
         connection.outbox.hold()
         try:

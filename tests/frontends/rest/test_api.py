@@ -219,6 +219,28 @@ async def test_large_bodies_and_answers_leave_it(ask, offload):
     assert sum(reserved) > len(body)
 
 
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("predict", b'{"instances": [%b{"x": 1}]}' % (b'{"x": 1},' * 1000)),
+        ("predict", b'{"instances": [%b1], "more": 1}' % (b"1.5," * 3000)),
+        ("predict", b'{"instances": [%b' % (b"[" * 9000)),
+        ("predict", b'{"instances": [%b1]}' % (b"NaN," * 3000)),
+        ("classify", b'{"examples": [%b1]}' % (b'{"a":1},' * 1500)),
+    ],
+)
+async def test_bodies_of_more_than_numbers_leave_it_sooner(ask, offload, verb, body):
+    assert 8 << 10 <= len(body) < 64 << 10
+    await ask(body, f"/v1/models/m:{verb}")
+    assert offload.count >= 1
+
+
+async def test_bodies_of_numbers_alone_stay_on_the_loop_for_longer(ask, offload):
+    status, said, _ = await ask(b'{"instances": [%b1]}' % (b"1.5," * 3000))
+    assert (status, len(json.loads(said)["predictions"])) == (200, 3001)
+    assert offload.count == 0
+
+
 async def test_gzip_and_large_examples_leave_it_too(ask, offload):
     await ask(gzip.compress(PREDICT), headers={"content-encoding": "gzip"})
     assert offload.count == 1

@@ -75,6 +75,13 @@ def test_a_bomb_that_lies_about_its_size_takes_no_more_than_it_claims():
         tracemalloc.stop()
 
 
+def test_nobody_reserves_more_than_a_body_can_hold():
+    claim = gzip.compress(b"")[:-4] + (100 << 20).to_bytes(4, "little")
+    assert unpacked_size(claim) == 0
+    zeros = gzip.compress(bytes(1 << 20))
+    assert unpacked_size(zeros) == 1 << 20
+
+
 def test_what_it_packs_unpacks():
     assert gzip.decompress(pack(TEXT)) == TEXT
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 from pyserving.messages import HttpResponse
 from pyserving.transports.admission import Admission
-from pyserving.transports.http1 import Limits
+from pyserving.transports.http1 import Limits, connection
 from tests.clock import Clock
 from tests.http_conversation import Conversation
 
@@ -92,10 +93,56 @@ async def test_memory_of_a_body_is_held_until_its_request_is_admitted(handler):
 async def test_memory_of_a_body_that_stays_unfinished_is_given_back(handler):
     conversation = Conversation([handler])
     conversation.say(b"POST /later HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + bytes(10))
-    assert conversation.admission.held == 100_000
+    assert conversation.admission.held == 16 << 10
     conversation.connection.abort()
     await conversation.connection.closed
     assert conversation.admission.held == 0
+
+
+async def test_bodies_that_have_hardly_begun_leave_room_for_others(handler):
+    admission = Admission(1000, 1 << 20)
+    begun = [Conversation([handler], admission=admission) for _ in range(50)]
+    for conversation in begun:
+        conversation.say(b"POST /later HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nx")
+    other = Conversation([handler], admission=admission)
+    assert bodies(await other.ask(b"POST /now HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000))) == [b"now"]
+
+
+async def test_answers_that_are_not_read_are_counted(handler):
+    conversation = Conversation([handler])
+    conversation.transport.unread_bytes = 3_000_000
+    conversation.connection.pause_writing()
+    assert conversation.admission.held == 3_000_000
+    conversation.connection.resume_writing()
+    assert conversation.admission.held == 0
+    conversation.connection.pause_writing()
+    conversation.connection.abort()
+    await conversation.connection.closed
+    assert conversation.admission.held == 0
+
+
+async def test_who_sends_many_requests_at_once_is_answered_by_turns(handler, monkeypatch):
+    milliseconds = itertools.count()
+    monkeypatch.setattr(connection, "perf_counter", lambda: next(milliseconds) / 1000)
+    conversation = Conversation([handler])
+    conversation.say(GET * 9 + LATER + GET)
+    assert 0 < len(conversation.transport.writes) < 5
+    assert conversation.transport.is_reading_paused
+    handler.release.set()
+    said = b""
+    while b"later" not in said or not said.endswith(b"now"):
+        said += await conversation.heard()
+    assert bodies(said) == [b"now"] * 9 + [b"later", b"now"]
+    assert not conversation.transport.is_reading_paused
+
+
+async def test_who_has_asked_many_questions_and_said_all_is_answered(handler, monkeypatch):
+    monkeypatch.setattr(connection, "perf_counter", itertools.count(1).__next__)  # a turn for each
+    conversation = Conversation([handler])
+    conversation.say(GET * 5)
+    assert conversation.connection.eof_received()
+    await conversation.connection.closed
+    assert bodies(await conversation.heard()) == [b"now"] * 5
 
 
 async def test_a_body_for_which_there_is_no_memory_is_refused_in_json(handler):

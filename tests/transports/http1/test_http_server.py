@@ -338,6 +338,19 @@ async def test_it_gives_up_on_a_client_that_does_not_read(pages):
             assert not server.connections
 
 
+async def test_an_answer_that_nobody_reads_counts_among_the_bytes_in_flight(pages):
+    admission = Admission(100, 1 << 20)
+    async with serving(pages, admission=admission) as server, connected(server) as (reader, writer):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+            await pages.asked_for_large.wait()
+            writer.write(b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")
+            assert (await answer(reader))[0] == "HTTP/1.1 429 Client Error"
+            (lazy,) = (each for each in server.connections if not each._is_writable)
+        await lazy.closed
+        assert admission.held == 0
+
+
 async def test_it_sends_large_answers_whole(server):
     async with connected(server) as (reader, writer):
         writer.write(b"GET /large HTTP/1.1\r\n\r\n" + GET)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserving.errors import Internal, ResourceExhausted, ServingError
-from pyserving.transports.http2.compression import decompress
+from pyserving.transports.http2.compression import decompress, opened
+from pyserving.transports.http2.eager import begin
 
 BROKEN = [b"", b"abc", b"\x1f\x8b", gzip.compress(b"abc", mtime=0)[:-9], zlib.compress(b"abc")[:-5]]
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -59,3 +61,30 @@ def test_any_bytes_give_a_message_or_an_error_of_ours(data):
     except ServingError:
         return
     assert len(body) <= 1000
+
+
+@pytest.mark.parametrize("encoding", PACK)
+async def test_a_little_message_is_opened_without_a_wait(encoding):
+    held = []
+    packed = PACK[encoding](b"little" * 1000)
+    assert begin(opened(packed, encoding, 6000, held.append), asyncio.get_running_loop()) == b"little" * 1000
+    assert held == [6000]
+
+
+@pytest.mark.parametrize("encoding", PACK)
+async def test_the_loop_goes_on_while_a_few_bytes_become_many(encoding):
+    held, turns = [], 0
+    packed = PACK[encoding](bytes(20 << 20))
+    assert len(packed) < 64 << 10
+    opening = asyncio.create_task(opened(packed, encoding, float("inf"), held.append))
+    while not opening.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert opening.result() == bytes(20 << 20)
+    assert turns > len(held) > 10
+
+
+@pytest.mark.parametrize("packed", [*BROKEN, gzip.compress(bytes(100_000))])
+async def test_what_cannot_be_opened_is_an_error(packed):
+    with pytest.raises(ServingError):
+        await opened(packed, "gzip", 1000, nothing)

@@ -18,6 +18,7 @@ from pyserving.transports.admission import Admission
 from pyserving.transports.http2 import Limits
 from pyserving.transports.http2.errors import ErrorCode
 from tests.transports.http2.peer import (
+    ACK,
     DATA,
     END_STREAM,
     GOAWAY,
@@ -266,6 +267,29 @@ async def test_a_stream_gets_credit_for_what_its_method_has_taken(service):
         assert len((await client.answer(1)).data) == 5 * 16_005
 
 
+async def test_there_is_no_credit_of_nothing(service):
+    """It would be an error of ours (RFC 9113, 6.9)."""
+    async with serving(service, limits=SMALL) as server, connected(server) as client:
+        client.send(headers(1, of=block("/t.T/ReadNone")))
+        client.send((frame(DATA, 0, 1, message(bytes(16_379))) * 4) + frame(PING, 0, 0, b"the end!"))
+        while (got := await client.frame()).kind != PING:
+            assert (got.kind, got.payload) != (WINDOW_UPDATE, integer(0))
+
+
+@pytest.mark.parametrize("body", [b"a" * 1000, bytes(1 << 20)])
+async def test_compressed_messages_of_streams_reach_their_method(service, client, body):
+    client.send(frame(WINDOW_UPDATE, 0, 0, integer(4 << 20)) + frame(SETTINGS, 0, 0, b"\0\4" + integer(4 << 20)))
+    client.send(headers(1, of=block("/t.T/Double", ("grpc-encoding", "gzip"))))
+    client.send(frame(DATA, END_STREAM, 1, b"\1" + message(gzip.compress(body))[1:]))
+    assert (await client.answer(1)).data == 2 * message(body)
+
+
+async def test_a_broken_message_of_a_stream_is_internal(service, client):
+    client.send(headers(1, of=block("/t.T/Double", ("grpc-encoding", "gzip"))))
+    client.send(frame(DATA, END_STREAM, 1, b"\1" + message(b"abc")[1:]))
+    assert (await client.answer(1)).status[0] == "13"
+
+
 # Ends
 
 
@@ -324,8 +348,36 @@ async def test_a_goaway_asks_for_no_more_then_names_the_last_call(service, serve
         service.release.set()
         assert (await client.answer(1)).data == message(b"one")
         assert await client.frame() is None
+        client.writer.close()
         await stopping
     assert len(service.calls) == 2
+
+
+async def test_the_last_answer_reaches_a_slow_reader_that_goes_on_giving_credit(service, server):
+    """What comes for a socket that is closed has the system drop what it has not sent yet."""
+    async with connected(server, receive_bytes=4096) as client:
+        await client.sync()
+        client.reader._transport.pause_reading()
+        credit = b"\0\4" + integer(4 << 20)
+        client.send(frame(SETTINGS, 0, 0, credit) + frame(WINDOW_UPDATE, 0, 0, integer(4 << 20)))
+        client.send(request(1, b"1000000", "/t.T/Give") + request(3, b"", "/t.T/Hold"))
+        await service.started.wait()
+        (wire,) = server.wires
+        stopping = asyncio.create_task(server.stop(30))
+        client.send(frame(PING, ACK, 0, b"drained?"))
+        service.release.set()
+        while not wire.connection.departure.is_leaving:  # noqa: ASYNC110  nobody says so
+            await asyncio.sleep(0)
+        while wire._transport.get_write_buffer_size():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        client.send(frame(WINDOW_UPDATE, 0, 0, integer(1)))
+        await asyncio.sleep(0.05)  # for the system to close, or not to close
+        client.send(frame(WINDOW_UPDATE, 0, 0, integer(1)))
+        client.reader._transport.resume_reading()
+        assert len((await client.answer(1)).data) == 1_000_005
+        assert (await client.answer(3)).status == ("0", "")
+        client.writer.close()
+        await stopping
 
 
 async def test_stopping_waits_for_no_one_who_has_not_greeted(service, server):

@@ -50,6 +50,20 @@ async def test_settings_that_go_on_and_on_end_the_connection(service):
         assert await client.end() == Ended(0, CALM)
 
 
+async def test_windows_of_many_streams_are_not_changed_again_and_again(service):
+    async with serving(service) as server, connected(server) as client:
+        client.send(b"".join(headers(n) for n in range(1, 2001, 2)))
+        await client.sync()
+        client.send(b"".join(frame(SETTINGS, 0, 0, b"\0\4" + integer(1000 + n % 2)) for n in range(1000)))
+        assert await client.end() == Ended(0, CALM)
+
+
+async def test_of_a_setting_that_comes_twice_the_last_counts(service):
+    async with serving(service) as server, connected(server) as client:
+        client.send(frame(SETTINGS, 0, 0, b"\0\4" + integer(0) + b"\0\4" + integer(1000)) + request(1, b"fine"))
+        assert (await client.answer(1)).data == message(b"fine")
+
+
 async def test_as_many_settings_as_there_are_may_come_at_once(service):
     async with serving(service) as server, connected(server) as client:
         known = b"".join(n.to_bytes(2, "big") + integer(0) for n in (1, 2, 3, 6, 8, 9))

@@ -24,6 +24,7 @@ from tests.transports.http2.peer import (
     PREFACE,
     PRIORITY,
     RST_STREAM,
+    SECONDS,
     SETTINGS,
     WINDOW_UPDATE,
     Ended,
@@ -167,28 +168,40 @@ async def test_an_answer_over_the_limit_is_not_sent(service):
 
 
 async def test_bodies_that_are_not_complete_are_counted_until_they_are_given_up(service):
-    admission = Admission(100, 3 << 20)
+    admission = Admission(100, 50_000)
     async with serving(service, admission) as server, connected(server) as client:
         claim = b"\0\xff\xff\xff\xff"
-        client.send(b"".join(headers(n) + frame(DATA, 0, n, claim + bytes(1000)) for n in (1, 3, 5, 7)))
+        client.send(b"".join(headers(n) + frame(DATA, 0, n, claim + bytes(8000)) for n in (1, 3, 5, 7)))
         assert "Too many bytes in flight" in (await client.answer(7)).status[1]
-        assert admission.held == 3 << 20
+        assert admission.held == 3 << 14
         client.send(frame(RST_STREAM, 0, 1, integer(8)))
         await client.sync()
-        assert admission.held == 2 << 20
+        assert admission.held == 2 << 14
     assert admission.held == 0
 
 
+async def test_a_few_bytes_of_many_large_claims_leave_room_for_others(service):
+    admission = Admission(2000, 64 << 20)
+    async with serving(service, admission) as server, connected(server) as client, connected(server) as other:
+        claim = b"\0" + integer(1 << 20) + b"x"
+        client.send(b"".join(headers(n) + frame(DATA, 0, n, claim) for n in range(1, 2001, 2)))
+        await client.sync()
+        other.send(frame(WINDOW_UPDATE, 0, 0, integer(4 << 20)) + frame(SETTINGS, 0, 0, b"\0\4" + integer(4 << 20)))
+        half, rest = message(bytes(1 << 20))[: 1 << 19], message(bytes(1 << 20))[1 << 19 :]
+        other.send(headers(1) + frame(DATA, 0, 1, half) + frame(DATA, END_STREAM, 1, rest))
+        answer = await other.answer(1)
+        assert (answer.status, len(answer.data)) == (("0", ""), (1 << 20) + 5)
+
+
 async def test_one_connection_cannot_hold_all_of_the_memory(service):
-    limits = replace(Limits(), max_held=2 << 20)
+    limits = replace(Limits(), max_held=40_000)
     async with serving(service, limits=limits) as server, connected(server) as client, connected(server) as other:
-        claim = frame(DATA, 0, 1, b"\0\xff\xff\xff\xff" + bytes(1000))
+        claim = frame(DATA, 0, 1, b"\0\xff\xff\xff\xff" + bytes(8000))
         for n in (1, 3, 5):
             client.send(headers(n) + claim.replace(frame(DATA, 0, 1)[5:], frame(DATA, 0, n)[5:], 1))
         assert (await client.answer(5)).status[0] == "8"
-        other.send(request(1, bytes(100_000)))
-        other.send(frame(WINDOW_UPDATE, 0, 0, integer(1 << 20)) + frame(WINDOW_UPDATE, 0, 1, integer(1 << 20)))
-        assert len((await other.answer(1)).data) == 100_005
+        other.send(request(1, bytes(30_000)))
+        assert len((await other.answer(1)).data) == 30_005
 
 
 async def test_a_bomb_of_compressed_zeros_is_stopped(service):
@@ -220,6 +233,24 @@ async def test_a_peer_that_reads_nothing_is_left(service):
         while await client.frame() is not None:
             pass
     assert not server.wires
+
+
+@pytest.mark.parametrize("shut", [0, 1])
+async def test_an_answer_that_is_not_taken_is_given_up_however_lively_its_peer_is(service, shut):
+    """By the window of its stream or of the connection: PINGs are answered all the time."""
+    limits = replace(Limits(), stall_timeout=0.05, idle_frames_at_once=1e9)
+    admission = Admission(100, 1 << 20)
+    async with serving(service, admission, limits=limits) as server, connected(server) as client:
+        client.send(request(1, b"100000", "/t.T/Give") + frame(WINDOW_UPDATE, 0, 1 - shut, integer(1 << 20)))
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        while (got := await client.frame()) is not None and got.kind != RST_STREAM:
+            assert asyncio.get_running_loop().time() < deadline
+            if got.kind in (DATA, PING):
+                client.send(frame(PING, 0, 0, bytes(8)))
+        assert got == (RST_STREAM, 0, 1, integer(ErrorCode.CANCEL))
+        assert admission.held == 0
+        client.send(request(3, b"", "/t.T/Nowhere"))
+        assert (await client.answer(3)).status[0] == "12"
 
 
 async def test_a_peer_that_reads_nothing_is_not_read_from(service):

@@ -407,6 +407,7 @@ async def test_after_the_last_word_nothing_is_answered(service):
         service.release.set()
         assert (await client.answer(1)).data == message(b"one")
         assert await client.frame() is None
+        client.writer.close()
         await stopping
     assert service.quick_bodies == [b"on its way"]
 

@@ -118,6 +118,25 @@ async def test_metadata_goes_in_and_errors_come_out_as_grpcio_knows_them(service
         assert metadata["user-agent"].startswith("grpc-python")
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_who_asks_for_health_has_not_much_to_say(compression):
+    health = Health()
+    health.ready()
+    async with (
+        serving(_Methods(health.methods, health.stream_methods)) as server,
+        channel_to(server) as channel,
+    ):
+        for ask in (channel.unary_unary("/grpc.health.v1.Health/Check"), _first_of_watch(channel)):
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await ask(bytes(65_537), compression=compression)
+            assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await ask(b"") == b"\x08\x01"
+
+
+def _first_of_watch(channel):
+    return lambda body, **options: channel.unary_stream("/grpc.health.v1.Health/Watch")(body, **options).read()
+
+
 async def test_health_is_checked_and_watched():
     health = Health()
     health.ready()
