@@ -30,6 +30,8 @@ X = np.array([[1, 2], [3, 4]], np.float32)
 def opened(tmp_path, monkeypatch):
     """`opened(source, more="of a file")` is the executor of such a folder, closed at the end."""
     executors = []
+    # What a model leaves is the business of other tests; to look through all objects of this process takes long.
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
     def open_model(source: str, **files: str) -> Executor:
         for name, content in {"model": source, **files}.items():
@@ -38,8 +40,6 @@ def opened(tmp_path, monkeypatch):
         return executors[-1]
 
     yield open_model
-    # What is left then is the business of other tests; to look through all objects of this process takes long.
-    monkeypatch.setattr(gc, "collect", lambda: 0)
     for executor in executors:
         executor.close()
 

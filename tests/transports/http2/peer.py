@@ -165,7 +165,7 @@ async def serving(service, admission=None, addresses=("127.0.0.1:0",), **more):
 @asynccontextmanager
 async def connected(server, *, greets=True, receive_bytes=None):
     """`receive_bytes`: what the system keeps for a client that does not read."""
-    connection = socket.socket()
+    connection = socket.socket(proto=socket.IPPROTO_TCP)  # what asyncio does not hold small packets back for
     if receive_bytes is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     connection.setblocking(False)
