@@ -1,19 +1,24 @@
-"""SavedModels for the tests of one session, exported when first asked for and shared by its processes; and how many
-those are, and what they begin with."""
+"""What all tests share: SavedModels, exported when first asked for, and how the tests are divided among processes."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pyserving.machine import schedulable_cpus
 from tests.certificates import Authority
 from tests.models import export_once
 
 Exported = Callable[[Callable[[Path], None]], Path]
+
+# Machines may be busy: how long an example takes tells nothing.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
         items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """All modules with what they import, TensorFlow among it, and all tests are there to stay; full collections, of
+    which there are many, need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

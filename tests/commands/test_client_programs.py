@@ -64,7 +64,7 @@ class Toolchain:
             needed("curl", "curl")
             return "ask.sh", ["sh"]
         if language == "go":
-            self.env |= {"GOCACHE": str(folder / "cache"), "GO111MODULE": "off"}
+            self.env["GO111MODULE"] = "off"
             return "ask.go", [needed("go", "golang-go"), "run"]
         if language == "java":
             needed("javac", "default-jdk-headless")

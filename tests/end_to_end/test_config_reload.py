@@ -382,6 +382,16 @@ def test_metrics_that_were_asked_for_come_with_their_increase(shared: Bench) -> 
     assert increases["/tensorflow/core/direct_session_runs"] > 0, "of the load, while the new model came to rest"
 
 
+@pytest.mark.proves("difference: END entries in GetModelStatus")
+def test_the_last_ten_versions_that_ended_are_remembered(shared: Bench) -> None:
+    shared.copy("many", *range(1, 14))
+    for version in range(1, 14):
+        policy = f"{PLATFORM} model_version_policy {{ specific {{ versions: {version} }} }}"
+        shared.reload(shared.listing(shared.entry("many", policy)))
+        shared.server.wait_for(f"Successfully loaded servable version {{name: many version: {version}}}")
+    shared.until("many", {13: "AVAILABLE"} | dict.fromkeys(range(12, 2, -1), "END"))
+
+
 # Servers with flags of their own.
 
 
@@ -503,14 +513,3 @@ def test_replaced_versions_are_loaded_anew_when_asked_for(tmp_path: Path, export
         assert lines.index("Done unloading servable version {name: swapped version: 1}") < lines.index(
             "Loading servable version {name: swapped version: 2}"
         )
-
-
-@pytest.mark.proves("difference: END entries in GetModelStatus")
-def test_the_last_ten_versions_that_ended_are_remembered(tmp_path: Path, exported: Exported) -> None:
-    with serving(tmp_path, exported(models.half_plus_two), "--file_system_poll_wait_seconds=0") as bench:
-        bench.copy("many", *range(1, 14))
-        for version in range(1, 14):
-            policy = f"{PLATFORM} model_version_policy {{ specific {{ versions: {version} }} }}"
-            bench.reload(bench.listing(bench.entry("many", policy)))
-            bench.server.wait_for(f"Successfully loaded servable version {{name: many version: {version}}}")
-        bench.until("many", {13: "AVAILABLE"} | dict.fromkeys(range(12, 2, -1), "END"))

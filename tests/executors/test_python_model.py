@@ -27,7 +27,7 @@ X = np.array([[1, 2], [3, 4]], np.float32)
 
 
 @pytest.fixture
-def opened(tmp_path):
+def opened(tmp_path, monkeypatch):
     """`opened(source, more="of a file")` is the executor of such a folder, closed at the end."""
     executors = []
 
@@ -38,6 +38,8 @@ def opened(tmp_path):
         return executors[-1]
 
     yield open_model
+    # What is left then is the business of other tests; to look through all objects of this process takes long.
+    monkeypatch.setattr(gc, "collect", lambda: 0)
     for executor in executors:
         executor.close()
 
