@@ -110,9 +110,10 @@ _PARITY = """\
 <!-- Written by `python -m tests.parity`, of the marks that tests bear. -->
 
 Each RPC, field, flag and metric of TensorFlow Serving, and each of [our differences](differences.md), with the tests
-that show what becomes of it. *pass*: as there; *differs*: on purpose, in the way that is linked to; *not applicable*:
-for the reason given. An item that has neither a test nor a reason fails the build. Each flag is given to a real process
-in its test; [flags.md](flags.md) tells what it means. [clients.md](clients.md) holds the requests of public clients.
+that show what becomes of it. *pass*: as there, or, for a difference, as it is told; *differs*: on purpose, in the way
+that is linked to; *not applicable*: for the reason given. An item that has neither a test nor a reason fails the build.
+Each flag is given to a real process in its test; [flags.md](flags.md) tells what it means. [clients.md](clients.md)
+holds the requests of public clients.
 
 """
 
