@@ -48,11 +48,15 @@ class Bench:
         return self.folder / name
 
     def copy(self, name: str, *versions: int, source: Path | None = None) -> Path:
-        """Put whole versions into the base path of a model, each by one rename; the largest comes to rest first."""
+        """Put whole versions into the base path of a model, each by one rename; the largest comes to rest first.
+
+        All are copied before, so that a machine that is slow to copy shows none of them long before the others.
+        """
         self.base_path(name).mkdir(parents=True, exist_ok=True)
-        for version in sorted(versions, reverse=True):
-            draft = self.folder / f"draft-{name}-{version}"
+        drafts = {version: self.folder / f"draft-{name}-{version}" for version in sorted(versions, reverse=True)}
+        for draft in drafts.values():
             shutil.copytree(source or self.source, draft)
+        for version, draft in drafts.items():
             draft.rename(self.base_path(name) / str(version))
         return self.base_path(name)
 
