@@ -165,6 +165,7 @@ def _choose_settled(
     """Apply the policy to versions that are aspired already or whole. Only versions that it wants are looked at."""
     settled: dict[int, Settled] = {}
     settling: dict[int, Settling] = {}
+    began = rules.monotonic()
     while True:
         choice = choose(servable.policy, names, passed_over=settling)
         new = [version for version in choice.names if version not in known.aspired and version not in settled]
@@ -173,15 +174,15 @@ def _choose_settled(
         for version in new:
             path = version_path(servable.base_path, choice.names[version])
             wall = rules.wall() if choice.names[version] in known.from_the_start else None
-            verdict = _look(path, known.settling.get(version), wall, rules)
+            verdict = _look(path, known.settling.get(version), began, wall, rules)
             if isinstance(verdict, Settling):
                 settling[version] = verdict
             else:
                 settled[version] = verdict
 
 
-def _look(path: str, before: Settling | None, wall: float | None, rules: Rules) -> Settled | Settling:
-    """`wall` is our time where the time stamps of the files count, else None."""
+def _look(path: str, before: Settling | None, began: float, wall: float | None, rules: Rules) -> Settled | Settling:
+    """`began` is when all of a scan did. `wall` is our time where the time stamps of the files count, else None."""
     unreadable = None
     try:
         snapshot = take_snapshot(path, rules.storage)
@@ -190,6 +191,7 @@ def _look(path: str, before: Settling | None, wall: float | None, rules: Rules) 
     return settle(
         snapshot,
         before,
+        began,
         rules.monotonic(),
         wall,
         rules.patience,
@@ -206,11 +208,13 @@ def _look_at_aspired(
     aspired: dict[int, Footprint] = {}
     changing: dict[int, Settling] = {}
     changed: dict[int, Settled] = {}
+    began = rules.monotonic()
     for version, path in paths.items():
         if version in settled:
             aspired[version] = Footprint(path, settled[version].snapshot)
             continue
-        aspired[version], verdict = _look_for_change(path, known.aspired[version], known.changing.get(version), rules)
+        footprint, before = known.aspired[version], known.changing.get(version)
+        aspired[version], verdict = _look_for_change(path, footprint, before, began, rules)
         if isinstance(verdict, Settling):
             changing[version] = verdict
         elif verdict is not None:
@@ -219,7 +223,7 @@ def _look_at_aspired(
 
 
 def _look_for_change(
-    path: str, footprint: Footprint, before: Settling | None, rules: Rules
+    path: str, footprint: Footprint, before: Settling | None, began: float, rules: Rules
 ) -> tuple[Footprint, Settled | Settling | None]:
     """The footprint to remember, and what to think of the change; None: there is none."""
     if path == footprint.path and is_untouched(path, footprint.snapshot, rules.storage):
@@ -231,7 +235,7 @@ def _look_for_change(
     # A version of that number in another base path is not loaded again: it changed nothing.
     if path != footprint.path or not is_replaced(footprint.snapshot, snapshot):
         return Footprint(path, snapshot), None
-    verdict = _look(path, before, None, rules)
+    verdict = _look(path, before, began, None, rules)
     return (footprint, verdict) if isinstance(verdict, Settling) else (Footprint(path, verdict.snapshot), verdict)
 
 

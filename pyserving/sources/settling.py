@@ -56,15 +56,18 @@ def settle(
     snapshot: Snapshot,
     before: Settling | None,
     now: float,
+    seen_at: float,
     wall: float | None,
     patience: Patience,
     why_incomplete: Callable[[], Incomplete | None],
 ) -> Settled | Settling:
     """What to think of a folder that looks like `snapshot`, and looked like `before` the last time.
 
-    `now` is the monotonic clock. Two looks that see the same, `quiet_seconds` apart on it, tell that files have come to
-    rest: that is sound whatever clock the storage goes by. Their time stamps alone are not, since the clock of a
-    file server that is behind ours makes what is being written look old. So only a folder that was there before anybody
+    `now` is when the scan began, and `seen_at` when the snapshot was taken, both on the monotonic clock. One `now` for
+    all folders of a scan, so that none it looks at later, an older version, is quiet before one it looked at first: it
+    would be loaded in vain. Two looks that see the same, `quiet_seconds` apart, tell that files have come to rest: that
+    is sound whatever clock the storage goes by. Their time stamps alone are not, since the clock of a file server
+    that is behind ours makes what is being written look old. So only a folder that was there before anybody
     looked may pass at the first look, and only when its newest file is older by `clock_margin_seconds` too. For such
     a folder `wall` gives our own time, in seconds since the epoch; None keeps time stamps out of it.
 
@@ -73,8 +76,8 @@ def settle(
     if snapshot.is_file:
         return Settled(snapshot)  # it fails to load, as in TensorFlow Serving
     same = before if before is not None and before.snapshot == snapshot else None
-    since = now if same is None else same.since
-    unchanged_for = now - since
+    since = seen_at if same is None else same.since
+    unchanged_for = max(0.0, now - since)
     if wall is not None:
         unchanged_for = max(unchanged_for, snapshot.seconds_since_change(wall) - patience.clock_margin_seconds)
     if unchanged_for < patience.quiet_seconds:

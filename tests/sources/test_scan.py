@@ -25,6 +25,7 @@ class Scans:
         self.known = Known()
         self.always_present = True
         self.now = 0.0
+        self.seconds_of_a_look = 0.0
         self._wall = time.time() + 3600.0
 
     def young(self) -> None:
@@ -33,10 +34,14 @@ class Scans:
 
     def __call__(self, after: float = 1.0) -> Report:
         self.now += after
-        rules = Rules(Patience(0.5, 30.0), self.always_present, lambda: self.now, lambda: self._wall)
+        rules = Rules(Patience(0.5, 30.0), self.always_present, self._monotonic, lambda: self._wall)
         report = scan_servable(MonitoredServable("m", str(self.base_path), self.policy), self.known, rules)
         self.known = report.known
         return report
+
+    def _monotonic(self) -> float:
+        self.now += self.seconds_of_a_look
+        return self.now
 
 
 @pytest.fixture
@@ -65,6 +70,16 @@ def test_a_whole_version_is_wanted_at_the_first_scan(scans):
     assert versions(report) == {2: "2"}
     assert report.versions[0].path == str(scans.base_path / "2")
     assert (report.problem, report.remarks) == (None, ())
+
+
+def test_an_older_version_is_never_quiet_before_a_newer_one_that_a_scan_looked_at_first(scans):
+    """Looking takes time. Copied together, one that is looked at later would seem to rest for longer."""
+    scans.young()
+    add(scans, "1", "2")
+    assert scans().versions is None
+    scans.seconds_of_a_look = 0.05
+    assert scans(0.41).versions is None
+    assert versions(scans(0.2)) == {2: "2"}
 
 
 def test_a_name_is_kept_as_found_and_a_file_scheme_left_out(scans):

@@ -24,7 +24,7 @@ def look(
     is_from_the_start: bool = True,
 ) -> Settled | Settling:
     wall = WALL + now - 100.0 if is_from_the_start else None
-    return settle(snapshot, before, now, wall, PATIENCE, lambda: missing and Incomplete(missing))
+    return settle(snapshot, before, now, now, wall, PATIENCE, lambda: missing and Incomplete(missing))
 
 
 def test_a_folder_that_was_old_at_the_start_needs_no_second_look():
@@ -84,7 +84,7 @@ def test_contents_are_not_examined_while_they_change():
     def examine() -> str | None:
         raise AssertionError("examined")
 
-    assert isinstance(settle(folder(age=0.0), None, 100.0, WALL, PATIENCE, examine), Settling)
+    assert isinstance(settle(folder(age=0.0), None, 100.0, 100.0, WALL, PATIENCE, examine), Settling)
 
 
 def test_an_incomplete_folder_is_waited_for_and_says_why():
@@ -131,7 +131,8 @@ class Reader:
         for number, snapshot in enumerate(snapshots):
             before = verdicts[-1] if verdicts else None
             assert before is None or isinstance(before, Settling)
-            verdicts.append(settle(snapshot, before, number * seconds_apart, None, PATIENCE, self))
+            now = number * seconds_apart
+            verdicts.append(settle(snapshot, before, now, now, None, PATIENCE, self))
         return verdicts
 
 
@@ -197,6 +198,6 @@ def test_a_folder_that_cannot_be_read_waits_for_its_timeout():
 
 
 def test_without_a_quiet_time_there_is_still_a_pause_between_looks():
-    verdict = settle(folder(age=0.0), None, 100.0, None, Patience(quiet_seconds=0.0), lambda: Incomplete("it"))
+    verdict = settle(folder(age=0.0), None, 100.0, 100.0, None, Patience(quiet_seconds=0.0), lambda: Incomplete("it"))
     assert isinstance(verdict, Settling)
     assert verdict.look_again_at > 100.0

@@ -371,7 +371,8 @@ async def test_the_last_answer_reaches_a_slow_reader_that_goes_on_giving_credit(
         while wire._transport.get_write_buffer_size():  # noqa: ASYNC110
             await asyncio.sleep(0)
         client.send(frame(WINDOW_UPDATE, 0, 0, integer(1)))
-        await asyncio.sleep(0.05)  # for the system to close, or not to close
+        for _ in range(50):  # turns in which the server would close
+            await asyncio.sleep(0)
         client.send(frame(WINDOW_UPDATE, 0, 0, integer(1)))
         client.reader._transport.resume_reading()
         assert len((await client.answer(1)).data) == 1_000_005
