@@ -13,7 +13,7 @@ from pyserving import auth_tokens_file, config, options
 from pyserving.auth_tokens_file import AuthTokensFile
 from pyserving.codec.predict_wire import elements_offset
 from pyserving.errors import ServingError
-from pyserving.machine import available_memory, max_open_files
+from pyserving.machine import available_memory, granted_cpus, max_open_files
 from pyserving.messages import HttpHandler, HttpResponse, Method, QuickMethod, QuickPosts, StreamMethod
 from pyserving.metrics import Metrics
 from pyserving.options import Options
@@ -21,6 +21,7 @@ from pyserving.ssl_config_file import SslConfigFile, open_tls
 from pyserving.transports.acceptor import Door
 from pyserving.transports.addresses import check_addresses, is_local
 from pyserving.transports.admission import THREADPOOL_EXHAUSTED, Admission
+from pyserving.transports.busy_poll import BusyPoll
 from pyserving.transports.grpcio_server import GrpcioServer
 from pyserving.transports.http1 import HttpServer
 from pyserving.transports.http1 import Limits as HttpLimits
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
 """Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
+_CPUS_TO_POLL = 2
 
 
 class Listeners:
@@ -49,6 +51,7 @@ class Listeners:
         self._grpc: GrpcioServer | Http2Server | None = None
         self._http: HttpServer | None = None
         self._admission = _admission(settings, given, metrics)
+        self._busy_poll = BusyPoll(_busy_poll_seconds(settings), self._admission.is_idle)
 
     async def prepare(self) -> None:
         """Reads certificates and tokens, which are followed from now on. Whatever could not be listened with or at
@@ -79,6 +82,7 @@ class Listeners:
                 limits=_http_limits(settings),
                 door=self._door("HTTP"),
                 quick_posts=quick_posts,
+                busy_poll=self._busy_poll,
                 authenticate=self._token_check,
             )
         )
@@ -96,7 +100,7 @@ class Listeners:
         quick_methods: Mapping[str, QuickMethod],
     ) -> None:
         """At all addresses that there are for it."""
-        http2 = partial(_HTTP2, quick_methods=quick_methods, door=self._door("gRPC"))
+        http2 = partial(_HTTP2, quick_methods=quick_methods, door=self._door("gRPC"), busy_poll=self._busy_poll)
         transport = http2 if self._settings.grpc_transport == "http2" else partial(GrpcioServer, tls=self._tls)
         self._grpc = await self._stack.enter_async_context(
             transport(
@@ -216,6 +220,11 @@ def _admission(settings: Options, given: frozenset[str], metrics: Metrics) -> Ad
             on_shed=shed,
         )
     return Admission(max_calls, max_bytes, observer=observe, on_shed=shed)
+
+
+def _busy_poll_seconds(settings: Options) -> float:
+    """0 where clients, and the threads that run models, would wait for the only processor."""
+    return settings.busy_poll_micros / 1e6 if granted_cpus() >= _CPUS_TO_POLL else 0.0
 
 
 def _has_http(settings: Options) -> bool:

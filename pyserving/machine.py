@@ -23,6 +23,11 @@ def schedulable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def granted_cpus(root: Path = Path("/")) -> float:
+    """As many of them as this process may use at a time: all, or what a cgroup that it is in leaves to it."""
+    return min([float(schedulable_cpus()), *_cpu_quotas(root)])
+
+
 def idle_seconds(root: Path = Path("/")) -> float:
     """That the CPUs this process may run on have idled, all together, since the machine started.
 
@@ -63,7 +68,32 @@ def _machine_memory(root: Path) -> int:
 
 
 def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Of the process's own cgroup and those around it; version 1 and 2 differ in where they keep them."""
+    for folder in _cgroup_folders(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError):
+                limit = (folder / name).read_text().strip()
+                if limit != "max":
+                    yield int(limit)
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """CPUs' time by time."""
+    for folder in _cgroup_folders(root, "cpu"):
+        with contextlib.suppress(OSError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            if quota != "max":
+                yield int(quota) / int(period)
+        with contextlib.suppress(OSError):
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:
+                yield int(quota) / int(period)
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Of the process's own cgroup and those around it; version 1 and 2 differ in where they are, and what is in them.
+
+    Not every level shows its files inside a container.
+    """
     try:
         memberships = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -71,17 +101,13 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
     for membership in memberships:
         _, controllers, path = membership.split(":", 2)
         if not controllers:
-            folder, limit_file = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            folder, limit_file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            folder = root / "sys/fs/cgroup"
+        elif controller in controllers.split(","):
+            folder = root / "sys/fs/cgroup" / controller
         else:
             continue
         own = Path(path.lstrip("/"))
-        for cgroup in (own, *own.parents):
-            with contextlib.suppress(OSError):  # not every level shows its files inside a container
-                limit = (folder / cgroup / limit_file).read_text().strip()
-                if limit != "max":
-                    yield int(limit)
+        yield from (folder / cgroup for cgroup in (own, *own.parents))
 
 
 _CPUS_WITH_ONEDNN = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyserving import machine
-from pyserving.machine import available_memory, resident_bytes, schedulable_cpus
+from pyserving.machine import available_memory, granted_cpus, resident_bytes, schedulable_cpus
 
 MIB = 1 << 20
 
@@ -78,6 +78,30 @@ def test_memory_of_a_system_without_such_files_is_all_of_it(tmp_path):
 
 def test_cpus_are_at_least_one():
     assert schedulable_cpus() >= 1
+
+
+def test_as_many_cpus_are_granted_as_there_are(root):
+    write(root, "proc/self/cgroup", "0::/pod\n")
+    write(root, "sys/fs/cgroup/pod/cpu.max", "max 100000\n")
+
+    assert granted_cpus(root) == schedulable_cpus()
+
+
+@pytest.mark.parametrize("limited", ["pod/container", "pod"])
+def test_fewer_cpus_are_granted_where_a_cgroup_or_one_around_it_limits_their_time(root, limited):
+    write(root, "proc/self/cgroup", "0::/pod/container\n")
+    write(root, f"sys/fs/cgroup/{limited}/cpu.max", "50000 100000\n")
+
+    assert granted_cpus(root) == 0.5
+
+
+@pytest.mark.parametrize(("quota", "granted"), [("25000", 0.25), ("-1", None)])
+def test_a_cgroup_of_version_1_limits_them_too(root, quota, granted):
+    write(root, "proc/self/cgroup", "3:cpuset:/\n5:cpu,cpuacct:/x\n")
+    write(root, "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", f"{quota}\n")
+    write(root, "sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n")
+
+    assert granted_cpus(root) == (granted or schedulable_cpus())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries need not be told")

@@ -43,6 +43,10 @@ class Admission:
         """Calls admitted and not yet answered."""
         return self._calls
 
+    def is_idle(self) -> bool:
+        """All that were admitted are answered."""
+        return self._calls == 0
+
     @property
     def bytes(self) -> int:
         """Bytes of those calls' bodies."""

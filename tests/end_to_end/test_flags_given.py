@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
+from pyserving.machine import granted_cpus
 from tests.end_to_end.client_requests import example, examples_request, outputs, predict_request
 from tests.end_to_end.python_model import python_model
 from tests.end_to_end.server_process import Client, ServerProcess, free_port
@@ -86,6 +88,10 @@ class Served:
             refused = self.refusal(1)
         assert outputs(call.result())["y"].tolist() == [1.5]
         return refused
+
+    def cpu_seconds(self) -> float:
+        spent = Path(f"/proc/{self.server.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
 
     def ask(
         self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -379,6 +385,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("small")
     flags = (
         "--max_connections=3",
+        "--busy_poll_micros=1000000",
         "--request_log_max_file_bytes=5000",
         "--request_log_max_total_bytes=15000",
         "--request_log_max_file_seconds=1",
@@ -414,3 +421,14 @@ def test_log_files_are_small_few_and_finished_in_time(small: Served) -> None:
     small.predict(1)
     newest = small.server.wait_for("Finished request log ", 40 // records_in_a_file + 1).split()[-1]
     assert 0 < Path(newest).stat().st_size < 1000, "one record, whose file was finished by its age"
+
+
+@pytest.mark.proves("flag busy_poll_micros")
+@pytest.mark.skipif(granted_cpus() < 2, reason="nobody stays awake with less than two CPUs")
+def test_it_stays_awake_after_requests_that_followed_one_another_closely(small: Served) -> None:
+    for _ in range(20):
+        small.predict(1)
+    asleep = small.cpu_seconds()
+    deadline = time.monotonic() + 60
+    while small.cpu_seconds() < asleep + 0.4:  # a server that sleeps would need a minute for that
+        assert time.monotonic() < deadline

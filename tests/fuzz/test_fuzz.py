@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import connection, hpack_blocks, predict_requests
+from tests.fuzz import connection, hpack_blocks, predict_requests, timeouts
 
 FOUND = {
     "streams beside promised answers went over the limit": "05020100510000000102f2",
@@ -42,6 +42,17 @@ def test_what_has_once_gone_wrong_goes_well(what: str) -> None:
 @given(st.binary(max_size=600))
 def test_header_blocks_mean_what_the_hpack_package_reads(data: bytes) -> None:
     hpack_blocks.compare(data)
+
+
+@given(st.binary(max_size=120))
+def test_header_blocks_with_timeouts_mean_what_decoding_them_all_would_tell(data: bytes) -> None:
+    timeouts.compare(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 64))
+def test_long_rows_of_such_blocks_do_too(seed: int) -> None:
+    timeouts.compare(timeouts.script(Random(seed)))
 
 
 @given(st.binary(max_size=300))

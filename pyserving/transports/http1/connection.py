@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from pyserving.errors import ServingError
 from pyserving.messages import HttpResponse
+from pyserving.transports.busy_poll import BusyPoll
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.limits import Limits
 from pyserving.transports.http1.reader import END_OF_HEAD, Arrival, Phase, RequestReader
@@ -33,6 +34,7 @@ class Service(Protocol):
     heads: Heads
     receive: memoryview
     """The memory that all connections read into, each in its turn."""
+    busy_poll: BusyPoll
 
     def answer(self, arrival: Arrival) -> HttpResponse | Coroutine[Any, Any, HttpResponse]: ...
 
@@ -119,6 +121,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._leaving:
             return  # only so that the client is not told of a reset before it has read our answer
+        self._service.busy_poll.arrived()
         reader = self._reader
         was_in_head = reader.phase is Phase.HEAD
         if self._space is None:
@@ -230,6 +233,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(b"".join((text, response.body)))
         else:
             self._transport.writelines((text, response.body))
+        self._service.busy_poll.answered()
         if not keep_alive:
             self._leave(linger_seconds)
 

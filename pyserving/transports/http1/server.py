@@ -16,6 +16,7 @@ from pyserving.errors import FailedPrecondition, ServingError
 from pyserving.messages import Authenticate, HttpHandler, HttpResponse, QuickPosts
 from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
+from pyserving.transports.busy_poll import NEVER, BusyPoll
 from pyserving.transports.http1 import answers
 from pyserving.transports.http1.connection import Connection
 from pyserving.transports.http1.limits import Limits
@@ -47,6 +48,7 @@ class HttpServer:
         door: Door = OPEN_DOOR,
         authenticate: Authenticate | None = None,
         quick_posts: QuickPosts = lambda request: None,
+        busy_poll: BusyPoll = NEVER,
     ) -> None:
         """An empty host is every interface, IPv6 and IPv4; port 0 lets the system choose.
 
@@ -59,6 +61,7 @@ class HttpServer:
         self.limits = limits or Limits()
         self.heads = Heads(authenticate, quick_posts)
         self.receive = memoryview(bytearray(_RECEIVE_BYTES))
+        self.busy_poll = busy_poll
         self.hold = admission.hold
         self.hold_anyway = admission.hold_anyway
         self.let_go = admission.let_go

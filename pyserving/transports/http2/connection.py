@@ -38,7 +38,7 @@ class Connection:
         self.data_offset = service.data_offset
         self.now = self.loop.time()
         """When this turn began."""
-        self.outbox = Outbox(transport, self.loop)
+        self.outbox = Outbox(transport, self.loop, service.busy_poll)
         self.patience = Patience(self.limits, self.now)
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self._transport = transport

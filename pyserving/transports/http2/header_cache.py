@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyserving.errors import ResourceExhausted
 from pyserving.messages import Authenticate
 from pyserving.transports.http2 import request_head
+from pyserving.transports.http2.header_pattern import Pattern, pattern_of
 from pyserving.transports.http2.hpack import Decoder, Field
 from pyserving.transports.http2.request_head import RequestHead
 
@@ -58,14 +59,17 @@ class HeadReader:
     """Reads the header blocks of one connection.
 
     A block that leaves the dynamic table alone means the same each time it comes, until another changes the table. Real
-    clients do change it, for a grpc-timeout that is new with every call: then the fields are decoded, but the head that
-    the rest of them makes is known.
+    clients do change it, for a grpc-timeout that is new with every call: then a pattern tells of the next block that
+    all but the timeout is the same.
     """
 
     def __init__(self, heads: Heads) -> None:
         self._heads = heads
         self._decoder = Decoder()
         self._blocks: dict[bytes, tuple[RequestHead, float | None]] = {}
+        self._pattern: Pattern | None = None
+        self._head: RequestHead
+        """What blocks of the pattern say."""
 
     def __len__(self) -> int:
         """Blocks whose meaning is known."""
@@ -74,25 +78,34 @@ class HeadReader:
     def forget(self) -> None:
         """As Heads.forget."""
         self._blocks.clear()
+        self._pattern = None
 
     def read(self, block: bytes) -> tuple[RequestHead, float | None]:
         """The head, and the timeout in seconds. HpackError, and what `Heads.head` raises."""
         known = self._blocks.get(block)
         if known is not None:
             return known
+        if self._pattern is not None and (value := self._pattern.value(block)) is not None:
+            if not self._pattern.is_valid:
+                self._pattern = None
+            return self._head, request_head.timeout_seconds(value)
+        return self._read_slowly(block)
+
+    def _read_slowly(self, block: bytes) -> tuple[RequestHead, float | None]:
         before = self._decoder.changes
         fields = self.decode(block)
         timeout = None
-        for position, (name, value) in enumerate(fields):
-            if name == request_head.TIMEOUT:
-                timeout = request_head.timeout_seconds(value)
-                del fields[position]
-                break
-        answer = self._heads.head(tuple(fields)), timeout
-        if self._decoder.changes == before and len(block) <= _MAX_BLOCK_BYTES:
+        place = next((place for place, (name, _) in enumerate(fields) if name == request_head.TIMEOUT), None)
+        if place is not None:
+            timeout = request_head.timeout_seconds(fields.pop(place)[1])
+        head = self._heads.head(tuple(fields))
+        pattern = pattern_of(block, place, self._decoder) if place is not None else None
+        if pattern is not None:
+            self._pattern, self._head = pattern, head
+        elif self._decoder.changes == before and len(block) <= _MAX_BLOCK_BYTES:
             _make_room(self._blocks, _MAX_BLOCKS)
-            self._blocks[block] = answer
-        return answer
+            self._blocks[block] = head, timeout
+        return head, timeout
 
     def decode(self, block: bytes) -> list[Field]:
         """The fields as they are, of trailers for one."""
@@ -100,6 +113,7 @@ class HeadReader:
         fields = self._decoder.decode(block)
         if self._decoder.changes != before:
             self._blocks.clear()
+            self._pattern = None
         return fields
 
 

@@ -91,6 +91,8 @@ STATIC = ((b"", b""), *_static_table())
 _STATIC_FIELDS = {field: index for index, field in enumerate(STATIC) if index}
 _STATIC_NAMES = {name: index for (name, _), index in reversed(_STATIC_FIELDS.items())}
 _LAST_STATIC = len(STATIC) - 1
+FIRST_DYNAMIC = len(STATIC)
+"""The index of the newest entry."""
 
 
 class HpackError(ConnectionFailure):
@@ -109,8 +111,16 @@ class Decoder:
         self._max_table_bytes = max_table_bytes
         self._table: list[Field] = []  # the newest last
         self._table_bytes = 0
-        self.changes = 0
+        self.inserted = 0
+        """Entries so far; the next one has this number."""
+        self.evicted = 0
+        """Of them: those below are gone."""
+        self._resizes = 0
+
+    @property
+    def changes(self) -> int:
         """Grows when the dynamic table or its limit changes: until then, the same bytes mean the same."""
+        return self.inserted + self._resizes
 
     def decode(self, block: bytes) -> list[Field]:
         """Fields in their order. HpackError for anything that RFC 7541 does not allow."""
@@ -138,14 +148,14 @@ class Decoder:
                     raise HpackError("index 0")
             elif first & 0x40:  # a literal that enters the table
                 field, i = self._literal(block, i, first & 0x3F, 0x3F)
-                self._insert(field)
+                self.insert(field)
                 fields.append(field)
             elif first & 0x20:
                 size, i = _integer(block, i, first & 0x1F) if first & 0x1F == 0x1F else (first & 0x1F, i)
                 if fields or size > self._most_table_bytes:
                     raise HpackError("a table size update out of place or over the limit")
                 self._max_table_bytes = size
-                self.changes += 1
+                self._resizes += 1
                 self._evict()
             else:  # a literal that does not
                 field, i = self._literal(block, i, first & 0x0F, 0x0F)
@@ -164,10 +174,11 @@ class Decoder:
         value, i = _string(block, i)
         return (name, value), i
 
-    def _insert(self, field: Field) -> None:
+    def insert(self, field: Field) -> None:
+        """As a literal does that enters the table."""
         self._table.append(field)
         self._table_bytes += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
-        self.changes += 1
+        self.inserted += 1
         if self._table_bytes > self._max_table_bytes:
             self._evict()
 
@@ -178,7 +189,7 @@ class Decoder:
             self._table_bytes -= len(name) + len(value) + _ENTRY_OVERHEAD
             evicted += 1
         del self._table[:evicted]
-        self.changes += evicted
+        self.evicted += evicted
 
 
 def _integer(block: bytes, i: int, prefix: int) -> tuple[int, int]:

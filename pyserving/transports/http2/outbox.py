@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pyserving.messages import Buffer
+from pyserving.transports.busy_poll import NEVER, BusyPoll
 from pyserving.transports.http2 import answers, frames
 from pyserving.transports.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from pyserving.transports.http2.stream import Stream, Unsent
@@ -19,7 +20,10 @@ _WRITE_BYTES = 256 << 10
 class Outbox:
     """Frames in the order in which they go out, and the streams whose DATA waits."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, busy_poll: BusyPoll = NEVER
+    ) -> None:
+        self._busy_poll = busy_poll
         self._transport = transport
         self._loop = loop
         self._frames: list[Buffer] = []
@@ -58,6 +62,7 @@ class Outbox:
         self._is_scheduled = False
         if not self._is_paused and self._frames:
             self._write()
+            self._busy_poll.answered()
 
     def finish(self) -> None:
         """Nothing more will come: hand over everything but what windows hold back, however full the socket is."""

@@ -19,7 +19,7 @@ _NO_METADATA = frozenset({b"te", b"content-type", b"content-length", b"host", TI
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BROKEN_VALUE = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _GRPC = re.compile(rb"application/grpc(?:[+;].*)?")
-_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_MAX_TIMEOUT_DIGITS = 8
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
@@ -119,5 +119,5 @@ def _binary(value: bytes) -> bytes:
 
 def timeout_seconds(value: bytes) -> float | None:
     """What a grpc-timeout says; None, as for gRPC, when it cannot be read."""
-    match = _TIMEOUT.fullmatch(value)
-    return int(match[1]) * _SECONDS[match[2]] if match else None
+    digits, unit = value[:-1], _SECONDS.get(value[-1:])
+    return int(digits) * unit if unit and digits.isdigit() and len(digits) <= _MAX_TIMEOUT_DIGITS else None

@@ -14,6 +14,7 @@ from pyserving.transports import addresses as listening
 from pyserving.transports import unix_socket
 from pyserving.transports.acceptor import OPEN_DOOR, Acceptor, Door
 from pyserving.transports.admission import Admission
+from pyserving.transports.busy_poll import NEVER, BusyPoll
 from pyserving.transports.http2 import channel_arguments as arguments
 from pyserving.transports.http2.header_cache import Heads
 from pyserving.transports.http2.limits import Limits
@@ -47,6 +48,7 @@ class Http2Server:
         door: Door = OPEN_DOOR,
         quick_methods: Mapping[str, QuickMethod] | None = None,
         authenticate: Authenticate | None = None,
+        busy_poll: BusyPoll = NEVER,
     ) -> None:
         """`data_offset`, given the first bytes of a large request and its length, tells which of its bytes to align
         for TensorFlow. What secures the door must offer `h2` by ALPN. `quick_methods` are asked before the methods of
@@ -62,7 +64,7 @@ class Http2Server:
         self._door = door
         heads = Heads(self._limits.max_header_list, authenticate)
         self._service = Service(
-            methods, stream_methods, admission, self._limits, data_offset, heads, quick_methods or {}
+            methods, stream_methods, admission, self._limits, data_offset, heads, quick_methods or {}, busy_poll
         )
         self._receive = ReceiveBuffer(_RECEIVE_BYTES)
         self._acceptor: Acceptor | None = None

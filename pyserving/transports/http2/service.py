@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyserving.errors import Code
 from pyserving.messages import Later, Method, QuickMethod, StreamMethod
 from pyserving.transports.admission import Admission
+from pyserving.transports.busy_poll import NEVER, BusyPoll
 from pyserving.transports.grpc_status import status_of
 from pyserving.transports.http2 import answers, compression
 from pyserving.transports.http2.header_cache import Heads
@@ -46,6 +47,7 @@ class Service:
     heads: Heads
     quick_methods: Mapping[str, QuickMethod] = field(default_factory=dict)
     """By path, like the others; tried first."""
+    busy_poll: BusyPoll = NEVER
     ending: set[asyncio.Task[None]] = field(default_factory=set)
     """Calls that have been cancelled and are not done yet."""
 

@@ -6,6 +6,9 @@ import pytest
 from pyserving.errors import ResourceExhausted
 from pyserving.transports.http2.errors import StreamFailure
 from pyserving.transports.http2.header_cache import HeadReader, Heads
+from pyserving.transports.http2.header_pattern import moved
+from pyserving.transports.http2.hpack import HpackError
+from tests.fuzz import timeouts
 
 FIELDS = [
     (":method", "POST"),
@@ -80,3 +83,40 @@ def test_a_client_that_never_says_the_same_twice_fills_no_memory():
         reader.read(encoder.encode([*FIELDS, hpack.NeverIndexedHeaderTuple("id", str(n))]))
     assert len(heads) <= 1024
     assert len(reader) <= 64
+
+
+@pytest.mark.parametrize("manner", range(32))
+def test_few_blocks_with_a_timeout_of_their_own_are_decoded(reader, monkeypatch, manner):
+    decoded = []
+    decode = reader.decode
+    monkeypatch.setattr(reader, "decode", lambda block: decoded.append(block) or decode(block))
+    client = timeouts.Client(manner)
+    for _ in range(1000):
+        reader.read(client.call(1))
+    # The table has room for some 80 timeouts, and each time it is full the other fields enter it anew.
+    assert len(decoded) < 100
+
+
+def test_a_field_that_a_timeout_pushes_out_of_the_table_ends_the_connection(reader):
+    block = hpack.Encoder().encode([*FIELDS, ("tenant", "a")]) + b"\x40\x0cgrpc-timeout\x021m"
+    reader.read(block)
+    indices = hpack.Encoder()
+    indices.encode([*FIELDS, ("tenant", "a")])
+    block = moved(indices.encode([*FIELDS, ("tenant", "a")])) + b"\x40\x0cgrpc-timeout\x021m"
+    blocks = [block]
+    while len(blocks) < 100:
+        blocks.append(timeouts.as_if_nothing_left_the_table(blocks[-1]))
+    with pytest.raises(HpackError):
+        list(map(reader.read, blocks))
+
+
+def test_a_pattern_is_not_known_to_whom_heads_have_to_be_let_in_anew(reader):
+    encoder = hpack.Encoder()
+    heads = []
+    for number in range(6):
+        heads.append(reader.read(encoder.encode([*FIELDS, ("grpc-timeout", f"{number}m")]))[0])
+        if number == 3:
+            reader._heads.forget()
+            reader.forget()
+    assert len({id(head) for head in heads[:4]}) == 1
+    assert heads[4] is not heads[3]
