@@ -55,6 +55,10 @@ class RunResult(NamedTuple):
     runtime_micros: float
 
 
+_run_result: Callable[[tuple[Sequence[np.ndarray], float]], RunResult] = partial(tuple.__new__, RunResult)
+"""As RunResult itself, at a third of the cost."""
+
+
 class PreparedRun(NamedTuple):
     """Ways to run a plan on arrays of shapes and types that are known."""
 
@@ -224,7 +228,7 @@ class DirectSession:
             loop_time.spend(micros)
             choice.record_on_loop(micros, loop_time.cpu_micros(began) if micros >= LONG_MICROS else micros)
             self._observe(micros, LOOP)
-        return RunResult(outputs, micros)
+        return _run_result((outputs, micros))
 
     async def offload(self, function: Callable[[], _T]) -> _T:
         """Run a function that has nothing to do with the model in a worker: work too long for the loop."""

@@ -69,11 +69,19 @@ class PredictDecoder:
         self._max_bytes = max_bytes
         self._layouts: dict[tuple[int, bytes], RequestLayout] = {}
         self._num_unknown = 0
+        self._last: RequestLayout | None = None
+        self._last_size = 0
 
     def layout(self, body: Buffer) -> RequestLayout | None:
         """That of `body`, if it is known."""
-        layout = self._layouts.get((len(body), bytes(body[: self._HEAD_BYTES])))
-        return layout if layout is not None and layout.fits(body) else None
+        size = len(body)
+        if size == self._last_size and self._last is not None and self._last.fits(body):
+            return self._last
+        layout = self._layouts.get((size, bytes(body[: self._HEAD_BYTES])))
+        if layout is None or not layout.fits(body):
+            return None
+        self._last, self._last_size = layout, size
+        return layout
 
     def decode(self, body: Buffer) -> PredictCall:
         """Internal for bytes that are no PredictRequest. Arrays keep `body`, which must not change from here on."""
@@ -87,6 +95,7 @@ class PredictDecoder:
         layout = scan(body, self._max_bytes)
         if layout is not None and layout.num_rest_bytes <= _MAX_REST_BYTES:
             self._layouts[len(body), bytes(body[: self._HEAD_BYTES])] = layout
+            self._last, self._last_size = layout, len(body)
             if len(self._layouts) > self.MAX_LAYOUTS:
                 del self._layouts[next(iter(self._layouts))]
         return layout

@@ -171,7 +171,10 @@ class _Callable:
             raise InvalidArgument(str(error)) from error
         for index, convert in self._conversions:
             values[index] = convert(values[index])
-        return [value if type(value) is np.ndarray else _rank_zero(value) for value in values]
+        for value in values:
+            if type(value) is not np.ndarray:
+                return [value if type(value) is np.ndarray else _rank_zero(value) for value in values]
+        return values
 
     def close(self) -> None:
         self._call = _closed

@@ -6,8 +6,8 @@ the elements of their tensors alone; these come here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class QuickPredict:
         if layout is None or self._generation != self._core.generation:
             return None
         known = self._known.get(layout)
-        if known is None or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
+        if known is None or (deadline is not None and deadline <= monotonic()):  # which is the loop's clock
             return None
         answer = known.answer(body)
         if known.num_answer_bytes >= self._max_answer_bytes:
@@ -102,7 +102,7 @@ class QuickPredict:
 class _Known:
     """Answers requests of one layout."""
 
-    __slots__ = ("_cells", "_clock", "_places", "_run", "_template", "num_answer_bytes")
+    __slots__ = ("_cells", "_clock", "_places", "_rows", "_run", "_template", "num_answer_bytes")
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class _Known:
     ) -> None:
         self._run = prepared.run
         self._places = _places(prepared.input_aliases, elements)
+        self._rows = _rows(self._places)
         self._clock = metrics.clock
         self._cells = cells
         self.num_answer_bytes = 0
@@ -124,7 +125,10 @@ class _Known:
 
     def answer(self, body: Buffer) -> bytes | Later | None:
         began = self._clock()
-        arrays = [np.ndarray(shape, dtype, body, start) for shape, dtype, start in self._places]
+        if self._rows is not None:
+            arrays = [np.frombuffer(body, dtype, count, start) for dtype, count, start in self._rows]
+        else:
+            arrays = [np.ndarray(shape, dtype, body, start) for shape, dtype, start in self._places]
         try:
             run = self._run(arrays)
             if run is None:
@@ -164,3 +168,10 @@ def _places(
 ) -> list[tuple[tuple[int, ...], np.dtype, int]]:
     places = (elements[alias] for alias in aliases)
     return [(place.shape, place.dtype, place.where.start) for place in places if place is not None]
+
+
+def _rows(places: list[tuple[tuple[int, ...], np.dtype, int]]) -> list[tuple[np.dtype, int, int]] | None:
+    """The places, where all arrays have one dimension: they are made in half the time. None elsewhere."""
+    if any(len(shape) != 1 or shape[0] == 0 for shape, _, _ in places):
+        return None
+    return [(dtype, shape[0], start) for shape, dtype, start in places]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from urllib.parse import quote_from_bytes
 
@@ -22,27 +23,37 @@ _OK_BLOCK = hpack.encode([(b"grpc-status", b"0")])
 _PREFIX = Struct(">BI")
 PREFIX_BYTES = _PREFIX.size
 """Of a message: whether it is compressed, and its length."""
+_ID_BYTES = 4
 
-# Response headers, the head of a DATA frame and the message's prefix, all that goes before a message, in one go.
-_BEFORE_MESSAGE = Struct(f">HBBBI{len(HEADERS_BLOCK)}sHBBBIBI")
-_AFTER_MESSAGE = Struct(f">HBBBI{len(_OK_BLOCK)}s")
+_ENDS = frames.END_HEADERS | frames.END_STREAM
+
+
+def _before_id(payload: bytes, kind: int, flags: int) -> bytes:
+    """A frame's head up to its stream."""
+    return frames.frame(kind, flags, 0, payload)[: frames.HEAD_BYTES - _ID_BYTES]
+
+
+_HEADERS = _before_id(HEADERS_BLOCK, frames.HEADERS, frames.END_HEADERS)
+_OK = _before_id(_OK_BLOCK, frames.HEADERS, _ENDS)
+
+
+@lru_cache(maxsize=256)
+def _before_message(size: int) -> tuple[bytes, bytes]:
+    """What goes before a message of `size` bytes: up to the second mention of its stream, and after that."""
+    prefix = _PREFIX.pack(0, size)
+    return HEADERS_BLOCK + _before_id(prefix + bytes(size), frames.DATA, 0), prefix
 
 
 def whole(stream_id: int, message: bytes) -> bytes:
     """All frames of a successful unary answer that fits in one DATA frame."""
-    size = len(message)
-    payload = size + PREFIX_BYTES
-    before = _BEFORE_MESSAGE.pack(
-        *(0, len(HEADERS_BLOCK), frames.HEADERS, frames.END_HEADERS, stream_id, HEADERS_BLOCK),
-        *(payload >> 8, payload & 0xFF, frames.DATA, 0, stream_id, 0, size),
-    )
-    return b"".join((before, message, ok(stream_id)))
+    number = stream_id.to_bytes(_ID_BYTES, "big")
+    block, prefix = _before_message(len(message))
+    return b"".join((_HEADERS, number, block, number, prefix, message, _OK, number, _OK_BLOCK))
 
 
 def ok(stream_id: int) -> bytes:
     """The trailers of success."""
-    flags = frames.END_HEADERS | frames.END_STREAM
-    return _AFTER_MESSAGE.pack(0, len(_OK_BLOCK), frames.HEADERS, flags, stream_id, _OK_BLOCK)
+    return frames.frame(frames.HEADERS, _ENDS, stream_id, _OK_BLOCK)
 
 
 def headers(stream_id: int) -> bytes:
@@ -69,7 +80,7 @@ def http_error(stream_id: int, status: int) -> bytes:
 
 
 def _last_headers(stream_id: int, block: bytes) -> bytes:
-    return frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, block)
+    return frames.frame(frames.HEADERS, _ENDS, stream_id, block)
 
 
 def _status(code: Code, message: str) -> list[hpack.Field]:

@@ -34,6 +34,8 @@ class RequestHead:
     """The HTTP status that refuses what is not gRPC; 0: it is."""
     content_length: int | None
     metadata: Mapping[str, str | bytes]
+    is_plain: bool
+    """gRPC, and nothing has to be looked at but the message: no compression, no length."""
 
 
 def parse(fields: Sequence[Field]) -> RequestHead:
@@ -43,12 +45,16 @@ def parse(fields: Sequence[Field]) -> RequestHead:
     for name, value in regular:
         _check_field(name, value)
     headers = dict(regular)
+    encoding = headers.get(b"grpc-encoding", b"identity").decode("latin-1")
+    http_error = _http_error(pseudo[b":method"], headers.get(b"content-type", b""))
+    content_length = _content_length(headers.get(b"content-length"))
     return RequestHead(
         path=pseudo[b":path"].decode("latin-1"),
-        encoding=headers.get(b"grpc-encoding", b"identity").decode("latin-1"),
-        http_error=_http_error(pseudo[b":method"], headers.get(b"content-type", b"")),
-        content_length=_content_length(headers.get(b"content-length")),
+        encoding=encoding,
+        http_error=http_error,
+        content_length=content_length,
         metadata=_metadata(regular),
+        is_plain=not http_error and encoding == "identity" and content_length is None,
     )
 
 

@@ -78,12 +78,11 @@ class Service:
     ) -> bytes | Later | Refusal | None:
         """The answer to a request whose DATA is `data`, if it can be had in this turn; None: nothing has been done."""
         quick = self.quick_methods.get(head.path)
-        if quick is None or head.http_error or head.encoding not in compression.ENCODINGS or len(data) < PREFIX.size:
+        room = len(data) - PREFIX.size
+        if quick is None or not head.is_plain or room < 0:
             return None
         is_compressed, size = PREFIX.unpack_from(data)
-        if is_compressed or size != len(data) - PREFIX.size or size > self.limits.max_receive_message:
-            return None
-        if head.content_length not in (None, len(data)) or not self.admission.has_room(size):
+        if is_compressed or size != room or size > self.limits.max_receive_message or not self.admission.has_room(size):
             return None
         try:
             return quick(bytes(data[PREFIX.size :]), deadline)
