@@ -11,7 +11,7 @@ from functools import partial
 
 from pyserving import auth_tokens_file, config, options
 from pyserving.auth_tokens_file import AuthTokensFile
-from pyserving.codec.predict_wire import elements_offset
+from pyserving.codec.predict_wire import ElementsOffset
 from pyserving.errors import ServingError
 from pyserving.machine import available_memory, granted_cpus, max_open_files
 from pyserving.messages import HttpHandler, HttpResponse, Method, QuickMethod, QuickPosts, StreamMethod
@@ -33,8 +33,8 @@ from pyserving.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-_HTTP2 = partial(Http2Server, data_offset=partial(elements_offset, at_least=16 << 10))
-"""Elements fewer than these are copied by TensorFlow sooner than they are put in place."""
+_LEAST_IN_PLACE = 16 << 10
+"""Elements of fewer bytes are copied by TensorFlow sooner than they are put in place."""
 _CPUS_TO_POLL = 2
 
 
@@ -100,7 +100,13 @@ class Listeners:
         quick_methods: Mapping[str, QuickMethod],
     ) -> None:
         """At all addresses that there are for it."""
-        http2 = partial(_HTTP2, quick_methods=quick_methods, door=self._door("gRPC"), busy_poll=self._busy_poll)
+        http2 = partial(
+            Http2Server,
+            quick_methods=quick_methods,
+            data_offset=ElementsOffset(_LEAST_IN_PLACE),
+            door=self._door("gRPC"),
+            busy_poll=self._busy_poll,
+        )
         transport = http2 if self._settings.grpc_transport == "http2" else partial(GrpcioServer, tls=self._tls)
         self._grpc = await self._stack.enter_async_context(
             transport(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter, thread_time
 
 TURN_MICROS = 2_000.0
@@ -21,7 +22,11 @@ class LoopTime:
     before the run and `spend` after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Callable[[], bool] = lambda: True) -> None:
+        """`settle` is called before a run, in the loop's thread, for what has to be done there once: until it says that
+        it is done."""
+        self._settle = settle
+        self._is_settled = False
         self.is_left = True
         """There is time in this turn, and it is not promised to who waited for it."""
         self._left = TURN_MICROS
@@ -47,6 +52,8 @@ class LoopTime:
         """A run on the loop begins: the `perf_counter()` of now."""
         self._last_began = now = perf_counter()
         if now - self._ended > _PAUSE_SECONDS:
+            if not self._is_settled:
+                self._is_settled = self._settle()
             self._cpu_before, self._first_began = thread_time(), now
         return now
 

@@ -14,6 +14,7 @@ from pyserving.batching.parameters import PoolOptions
 from pyserving.batching.scheduler import SharedBatchScheduler
 from pyserving.batching_session import BatchingSession
 from pyserving.executors.executor import Executor
+from pyserving.executors.intra_op import keep_ops_in_this_thread
 from pyserving.executors.version_folder import has_file
 from pyserving.loader import ServableLoader
 from pyserving.loop_time import LoopTime
@@ -53,7 +54,7 @@ class SourceAdapter:
         self._running = running
         self._schedulers = schedulers
         self._counts = counts
-        self._loop_time = LoopTime()
+        self._loop_time = LoopTime(keep_ops_in_this_thread)
         self.compute: Callable[..., Any] = at_once
         """Calls what takes TensorFlow long in a load."""
 

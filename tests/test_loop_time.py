@@ -171,3 +171,17 @@ async def test_a_thread_that_stood_still_earlier_in_the_turn_has_worked_no_less_
     began = loop_time.begin()
     time.work(40)
     assert loop_time.cpu_micros(began) == 0.0
+
+
+def test_what_has_to_be_done_once_in_the_thread_is_done_before_a_run(time):
+    done = []
+
+    def settle() -> bool:
+        done.append(time.wall)
+        return len(done) == 3
+
+    loop_time = LoopTime(settle)
+    for _ in range(6):
+        loop_time.begin()
+        time.idle(1000.0)
+    assert len(done) == 3

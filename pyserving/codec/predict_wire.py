@@ -226,6 +226,26 @@ def elements_offset(head: Buffer, size: int, at_least: int) -> int | None:
     return begin
 
 
+class ElementsOffset:
+    """`elements_offset` of one request after another, which mostly begin as the last did."""
+
+    def __init__(self, at_least: int) -> None:
+        self._at_least = at_least
+        self._size = -1
+        self._begin = b""
+        """Up to where the elements began."""
+
+    def __call__(self, head: Buffer, size: int) -> int | None:
+        """As the function."""
+        offset = len(self._begin)
+        if size == self._size and bytes(head[:offset]) == self._begin:
+            return offset
+        found = elements_offset(head, size, self._at_least)
+        if found is not None:
+            self._size, self._begin = size, bytes(head[:found])
+        return found
+
+
 class _Unusual(Exception):
     """Protobuf should judge this."""
 

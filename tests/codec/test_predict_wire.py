@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pyserving import protos
-from pyserving.codec.predict_wire import PredictDecoder, elements_offset, scan
+from pyserving.codec import predict_wire
+from pyserving.codec.predict_wire import ElementsOffset, PredictDecoder, elements_offset, scan
 from pyserving.codec.tensor_proto import encode_into
 from pyserving.errors import Internal, InvalidArgument
 from pyserving.signature import DataType
@@ -196,3 +197,20 @@ class TestElementsOffset:
     )
     def test_may_be_unknown(self, body: bytes, num_bytes: int) -> None:
         assert elements_offset(body[:num_bytes], len(body), 1000) is None
+
+    def test_of_one_request_after_another_is_that_of_each(self) -> None:
+        find = ElementsOffset(1000)
+        bodies = [
+            request(inputs, name=name)
+            for inputs in ({"x": image()}, {"x": image(size=80_000)}, {"longer": image()}, {"x": np.float32([1])})
+            for name in ("m", "n", "another")
+        ]
+        for body in [body for body in bodies for _ in range(3)]:
+            assert find(memoryview(body)[:100], len(body)) == elements_offset(body[:100], len(body), 1000)
+        assert find(b"", len(bodies[0])) is None
+
+    def test_is_not_looked_for_again_while_requests_begin_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        find, body = ElementsOffset(1000), request({"x": image()})
+        offset = find(body[:100], len(body))
+        monkeypatch.setattr(predict_wire, "elements_offset", None)
+        assert find(body[:offset] + b"other elements", len(body)) == offset
