@@ -13,6 +13,7 @@ import atheris
 TARGETS = {
     "connection": ("pyserving.transports.http2", "tests.fuzz.connection", "play"),
     "hpack": ("pyserving.transports.http2.hpack", "tests.fuzz.hpack_blocks", "compare"),
+    "timeouts": ("pyserving.transports.http2", "tests.fuzz.timeouts", "compare"),
     "predict": ("pyserving.codec", "tests.fuzz.predict_requests", "compare"),
 }
 
@@ -29,9 +30,10 @@ def sow(name: str, corpus: Path) -> None:
     """Inputs to begin with: neither a PredictRequest nor a conversation is found by chance."""
     from tests.codec.predict_requests import request
     from tests.fuzz.connection import busy_script
+    from tests.fuzz.timeouts import script
 
     corpus.mkdir(parents=True, exist_ok=True)
-    make = {"connection": busy_script, "predict": request}.get(name)
+    make = {"connection": busy_script, "timeouts": script, "predict": request}.get(name)
     if make is not None:
         for number in range(200):
             (corpus / f"seed-{number}").write_bytes(make(Random(number)))

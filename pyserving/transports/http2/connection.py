@@ -394,7 +394,7 @@ class Connection:
     def _give_up(self, stream_id: int, code: ErrorCode) -> None:
         self.outbox.put(frames.rst_stream(stream_id, code))
         self._given_up[stream_id] = None
-        if len(self._given_up) > _MAX_GIVEN_UP:
+        if len(self._given_up) > max(_MAX_GIVEN_UP, self._max_streams):  # all may be, in one moment
             del self._given_up[next(iter(self._given_up))]
 
     def _remove(self, stream: Stream) -> None:

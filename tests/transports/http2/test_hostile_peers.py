@@ -103,6 +103,16 @@ async def test_calls_given_up_at_their_deadline_are_no_attack(service):
         assert (await client.answer(401)).status == ("0", "")
 
 
+async def test_what_was_on_its_way_to_thousands_of_calls_that_are_refused_is_no_error(service):
+    numbers = range(1, 6001, 2)
+    limits = replace(Limits(), max_concurrent_streams=3000)
+    async with serving(service, limits=limits) as server, connected(server) as client:
+        client.send(b"".join(headers(n, of=block("/t.T/Nowhere")) for n in numbers))
+        await client.answer(numbers[-1])
+        client.send(b"".join(frame(DATA, END_STREAM, n, message(b"late")) for n in numbers) + request(6001))
+        assert (await client.answer(6001)).status == ("0", "")
+
+
 async def test_calls_given_up_after_some_waiting_are_no_attack(service):
     numbers = range(1, 401, 2)
     async with serving(service, limits=STRICT) as server, connected(server) as client:
