@@ -230,7 +230,8 @@ def _admission(settings: Options, given: frozenset[str], metrics: Metrics) -> Ad
 
 def _busy_poll_seconds(settings: Options) -> float:
     """0 where clients, and the threads that run models, would wait for the only processor."""
-    return settings.busy_poll_micros / 1e6 if granted_cpus() >= _CPUS_TO_POLL else 0.0
+    micros = settings.busy_poll_micros
+    return micros / 1e6 if micros and granted_cpus() >= _CPUS_TO_POLL else 0.0
 
 
 def _has_http(settings: Options) -> bool:

@@ -50,10 +50,10 @@ class LoopTime:
 
     def begin(self) -> float:
         """A run on the loop begins: the `perf_counter()` of now."""
+        if not self._is_settled:
+            self._is_settled = self._settle()
         self._last_began = now = perf_counter()
         if now - self._ended > _PAUSE_SECONDS:
-            if not self._is_settled:
-                self._is_settled = self._settle()
             self._cpu_before, self._first_began = thread_time(), now
         return now
 

@@ -79,11 +79,11 @@ def _cgroup_limits(root: Path) -> Iterator[int]:
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """CPUs' time by time."""
     for folder in _cgroup_folders(root, "cpu"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota, period = (folder / "cpu.max").read_text().split()
             if quota != "max":
                 yield int(quota) / int(period)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
             if int(quota) > 0:
                 yield int(quota) / int(period)

@@ -95,6 +95,16 @@ def test_fewer_cpus_are_granted_where_a_cgroup_or_one_around_it_limits_their_tim
     assert granted_cpus(root) == 0.5
 
 
+@pytest.mark.parametrize("text", ["", "max", "1", "50000 0", "half 100000", "50000 100000 1"])
+def test_what_no_kernel_writes_limits_nothing(root, text):
+    write(root, "proc/self/cgroup", "0::/pod\n5:cpu:/pod\n")
+    write(root, "sys/fs/cgroup/pod/cpu.max", text)
+    write(root, "sys/fs/cgroup/cpu/pod/cpu.cfs_quota_us", text)
+    write(root, "sys/fs/cgroup/cpu/pod/cpu.cfs_period_us", "0")
+
+    assert granted_cpus(root) == schedulable_cpus()
+
+
 @pytest.mark.parametrize(("quota", "granted"), [("25000", 0.25), ("-1", None)])
 def test_a_cgroup_of_version_1_limits_them_too(root, quota, granted):
     write(root, "proc/self/cgroup", "3:cpuset:/\n5:cpu,cpuacct:/x\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from contextlib import suppress
 
 _SET_MOST_THREADS = "_ZN10tensorflow26SetPerThreadMaxParallelismEi"
 """SetPerThreadMaxParallelism(int), of tensorflow/core/util/work_sharder.h, as C++ names it in its libraries."""
@@ -21,8 +22,8 @@ def keep_ops_in_this_thread() -> bool:
     bindings = sys.modules.get("tensorflow.python.client._pywrap_tf_session")
     if bindings is None or bindings.__file__ is None:
         return False
-    set_most_threads = getattr(ctypes.CDLL(bindings.__file__), _SET_MOST_THREADS, None)
-    if set_most_threads is not None:
+    with suppress(OSError, AttributeError):
+        set_most_threads = getattr(ctypes.CDLL(bindings.__file__), _SET_MOST_THREADS)
         set_most_threads.restype, set_most_threads.argtypes = None, (ctypes.c_int,)
         set_most_threads(1)
     return True

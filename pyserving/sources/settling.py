@@ -77,12 +77,12 @@ def settle(
         return Settled(snapshot)  # it fails to load, as in TensorFlow Serving
     same = before if before is not None and before.snapshot == snapshot else None
     since = seen_at if same is None else same.since
-    unchanged_for = max(0.0, now - since)
+    unchanged_for = now - since
     if wall is not None:
         unchanged_for = max(unchanged_for, snapshot.seconds_since_change(wall) - patience.clock_margin_seconds)
-    if unchanged_for < patience.quiet_seconds:
+    if max(0.0, unchanged_for) < patience.quiet_seconds:
         reason = STILL_CHANGING if before is None else before.reason  # what was missing most likely still is
-        return _wait(snapshot, since, now, patience.quiet_seconds - unchanged_for, reason)
+        return _wait(snapshot, since, seen_at, now + patience.quiet_seconds - unchanged_for, reason)
     found = same.found if same is not None and same.found is not None and same.found.is_lasting else why_incomplete()
     if found is None:
         return Settled(snapshot)
@@ -91,10 +91,10 @@ def settle(
     if unchanged_for < COARSE_SECONDS or not snapshot.tells_times:
         # The next write may leave no trace: on a coarse clock it may come within the same tick.
         found = found._replace(is_lasting=False)
-    return _wait(snapshot, since, now, patience.quiet_seconds, found.reason, found)
+    return _wait(snapshot, since, seen_at, seen_at + patience.quiet_seconds, found.reason, found)
 
 
 def _wait(
-    snapshot: Snapshot, since: float, now: float, seconds: float, reason: str, found: Incomplete | None = None
+    snapshot: Snapshot, since: float, seen_at: float, until: float, reason: str, found: Incomplete | None = None
 ) -> Settling:
-    return Settling(snapshot, since, now + max(seconds, _SHORTEST_WAIT_SECONDS), reason, found)
+    return Settling(snapshot, since, max(until, seen_at + _SHORTEST_WAIT_SECONDS), reason, found)

@@ -2,24 +2,29 @@
 
 A processor that has gone to sleep takes long to wake, and finds its caches cold: a request that takes 20 µs among
 others takes 70 after a pause of 50. So the event loop, instead of sleeping, asks the system again and again what has
-come: no longer than sleeping and waking would cost, and only while that mostly pays.
+come: about as long as waking takes, and only while requests mostly do come in that time. They may not because the
+client needs this very processor, so it is also offered to others each time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from time import perf_counter
 
 _ENOUGH = 8
-"""Pauses that were short, before the first is waited for awake."""
+"""Pauses that were short, before the first is waited for awake; twice as many each time that this has not paid."""
+_MOST_ENOUGH = 4096
 _PRICE = 8
-"""Of one that was long: all is well as long as no more than one in nine is."""
-_MOST = 32
+"""Of a wait in vain: it pays as long as no more than one in nine is."""
+_MOST_CREDIT = 32
 _SAME_TURN_SECONDS = 5e-6
 """Between what comes for one connection and for the next, if both have been there for a while."""
 _WAKING_SECONDS = 100e-6
 """What a pause takes longer for a loop that has slept."""
+
+_let_others = getattr(os, "sched_yield", lambda: None)
 
 
 class BusyPoll:
@@ -33,39 +38,56 @@ class BusyPoll:
         self._clock = clock
         self._quiet_since = 0.0
         """0: it is not quiet, or it has been for too long."""
+        self._enough = _ENOUGH
+        self._short_pauses = 0
+        """Slept through, and not made up for by long ones."""
         self._credit = 0
+        """More than 0: the loop stays awake."""
         self._is_polling = False
 
     def arrived(self) -> None:
-        """Something has been received."""
+        """A request has begun to come."""
         quiet_since, self._quiet_since = self._quiet_since, 0.0
-        if quiet_since:
-            self._judge(self._clock() - quiet_since)
+        if quiet_since and (pause := self._clock() - quiet_since) >= _SAME_TURN_SECONDS:
+            if self._credit:
+                self._found_awake()
+            else:
+                self._found_asleep(pause)
 
     def answered(self) -> None:
         """Something has been sent, at the end of a turn."""
         if self._seconds and self._is_idle():
             self._quiet_since = self._clock()
-            if self._credit >= _ENOUGH and not self._is_polling:
+            if self._credit and not self._is_polling:
                 self._is_polling = True
                 asyncio.get_running_loop().call_soon(self._poll)
 
-    def _judge(self, pause: float) -> None:
-        if pause < _SAME_TURN_SECONDS:
-            return
-        if pause < self._seconds + (0.0 if self._is_polling else _WAKING_SECONDS):
-            self._credit = min(self._credit + 1, _MOST)
-        else:
-            self._credit = max(self._credit - _PRICE, 0)
+    def _found_awake(self) -> None:
+        self._credit = min(self._credit + 1, _MOST_CREDIT)
+        if self._credit == _MOST_CREDIT:
+            self._enough = _ENOUGH
+
+    def _found_asleep(self, pause: float) -> None:
+        is_short = pause < self._seconds + _WAKING_SECONDS
+        self._short_pauses = self._short_pauses + 1 if is_short else max(0, self._short_pauses - _PRICE)
+        if self._short_pauses >= self._enough:
+            self._short_pauses = 0
+            self._credit = _PRICE
+
+    def _waited_in_vain(self) -> None:
+        self._credit = max(0, self._credit - _PRICE)
+        if not self._credit:
+            self._enough = min(2 * self._enough, _MOST_ENOUGH)
 
     def _poll(self) -> None:
         """Once in each round of the loop, which therefore does not sleep."""
-        if self._quiet_since and (pause := self._clock() - self._quiet_since) < self._seconds:
+        if self._quiet_since and self._clock() - self._quiet_since < self._seconds:
+            _let_others()
             asyncio.get_running_loop().call_soon(self._poll)
             return
         if self._quiet_since:
             self._quiet_since = 0.0
-            self._judge(pause)
+            self._waited_in_vain()
         self._is_polling = False
 
 

@@ -26,6 +26,7 @@ FIELDS = [
     (b"content-type", b"application/grpc"),
     (b"user-agent", b"grpc-c++/1.51.1"),
 ]
+STATIC = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/")]
 _CALLS = 32
 """One step of a script may be as many calls, to fill the table."""
 
@@ -34,17 +35,21 @@ class Client:
     """Writes header blocks in the ways in which different libraries write them."""
 
     def __init__(self, manner: int) -> None:
-        """Its bits: Huffman's code, the timeout's name as text each time, no insertion, and where it stands."""
+        """Its bits: Huffman's code, the timeout's name as text each time, no insertion, where it stands (two), and
+        nothing but the tenant and the timeout in the table."""
         self._encoder = hpack.Encoder()
         self._huffman = bool(manner & 1)
         self._names_each_time = bool(manner & 2)
         self._inserts = not manner & 4
-        self._place = (len(FIELDS), 4, 1, 0)[manner >> 3 & 3]
+        self._fields = STATIC if manner & 32 else FIELDS
+        self._place = (len(self._fields), 4, 1, 0)[manner >> 3 & 3]
         self._timeout = 0
 
-    def call(self, step: int, tenant: bytes | None = None) -> bytes:
+    def call(self, step: int, tenant: bytes | None = None, *, has_timeout: bool = True) -> bytes:
         self._timeout += step
-        fields = [*FIELDS, (b"tenant", tenant)] if tenant is not None else FIELDS
+        fields = [*self._fields, (b"tenant", tenant)] if tenant is not None else self._fields
+        if not has_timeout:
+            return self._encoded(fields)
         before, after = fields[: self._place], fields[self._place :]
         return self._encoded(before) + self._written_timeout(b"%dm" % self._timeout) + self._encoded(after)
 
@@ -79,12 +84,15 @@ def compare(data: bytes) -> None:
 def blocks(data: bytes) -> Iterator[bytes]:
     client = Client(data[0] if data else 0)
     block, last = b"", b""
+    seen: list[bytes] = []
+    tenant: bytes | None = None
     for kind, value in zip(data[1::2], data[2::2], strict=False):
         match kind % 16:
             case 0:
                 client.resize(value * 24)
             case 1:
-                block = client.call(0, tenant=b"%d" % (value % 8))
+                tenant = b"%d" % (value % 4)
+                block = client.call(0, tenant)
             case 2:
                 block = last
             case 3 if block:
@@ -96,8 +104,12 @@ def blocks(data: bytes) -> Iterator[bytes]:
                 block = block + bytes([value])
             case 6:
                 for _ in range(value % _CALLS):
-                    yield client.call(1)
-                block = client.call(value)
+                    yield client.call(1, tenant)
+                block = client.call(value, tenant)
+            case 9:
+                block = client.call(0, b"%d" % (value % 4), has_timeout=False)
+            case 10 if seen:
+                block = seen[value % len(seen)]
             case 8 if NAMED in block:
                 for _ in range(value):
                     block = as_if_nothing_left_the_table(block)
@@ -105,9 +117,10 @@ def blocks(data: bytes) -> Iterator[bytes]:
                 last = block
                 continue
             case _:
-                block = client.call(value)
+                block = client.call(value, tenant)
         yield block
         last = block
+        seen = [*seen[-7:], block]
 
 
 NAMED = b"\x40\x0cgrpc-timeout"
@@ -122,8 +135,9 @@ def as_if_nothing_left_the_table(block: bytes) -> bytes:
 
 def script(random: Random) -> bytes:
     """Mostly calls."""
-    steps = (bytes([random.choice((6, 7, 7, 7, 8, random.randrange(256))), random.randrange(256)]) for _ in range(30))
-    return bytes([random.randrange(32)]) + b"".join(steps)
+    kinds = (1, 1, 6, 7, 7, 7, 8, 9, 9, 10)
+    steps = (bytes([random.choice((*kinds, random.randrange(256))), random.randrange(256)]) for _ in range(30))
+    return bytes([random.randrange(64)]) + b"".join(steps)
 
 
 def _decoded(decoder: Decoder, heads: Heads, block: bytes) -> tuple[request_head.RequestHead, float | None]:

@@ -201,3 +201,14 @@ def test_without_a_quiet_time_there_is_still_a_pause_between_looks():
     verdict = settle(folder(age=0.0), None, 100.0, 100.0, None, Patience(quiet_seconds=0.0), lambda: Incomplete("it"))
     assert isinstance(verdict, Settling)
     assert verdict.look_again_at > 100.0
+
+
+def test_looks_that_take_long_are_as_far_apart_as_quick_ones():
+    slow = folder(age=0.0)
+    first = settle(slow, None, 100.0, 101.0, None, PATIENCE, lambda: Incomplete("it"))
+    assert isinstance(first, Settling)
+    assert first.look_again_at == 101.5
+    second = settle(slow, first, 101.5, 102.5, None, PATIENCE, lambda: Incomplete("it"))
+    assert isinstance(second, Settling)
+    assert (second.reason, second.look_again_at) == ("it", 103.0)
+    assert settle(slow, first, 101.5, 102.5, None, PATIENCE, lambda: None) == Settled(slow)

@@ -95,7 +95,35 @@ async def test_it_sleeps_again_once_waiting_has_mostly_been_in_vain(requests):
         requests.now += LONG
         await requests.is_awake()
         requests.after(LONG, SHORT)
-    assert awake == 4
+    assert awake == 5
+
+
+async def test_where_waiting_awake_keeps_requests_from_coming_it_is_hardly_ever_tried(requests):
+    """As on a machine that has server and client share a processor."""
+    awake = 0
+    for _ in range(5000):
+        if await requests.is_awake():
+            awake += 1
+            requests.now += LONG
+            await requests.is_awake()
+        requests.after(SHORT)
+    assert 5 <= awake <= 10
+
+
+async def test_it_is_tried_as_soon_as_ever_once_it_has_paid(requests):
+    requests.after(*[SHORT] * 9)
+    for _ in range(2):
+        assert await requests.is_awake()
+        requests.now += LONG
+        assert not await requests.is_awake()
+        requests.after(*[SHORT] * 33)
+    for _ in range(4):
+        requests.after(*[SHORT] * 40)
+        requests.now += LONG
+        await requests.is_awake()
+    assert await requests.is_awake() is False
+    requests.after(*[SHORT] * 9)
+    assert await requests.is_awake()
 
 
 async def test_a_call_that_is_under_way_has_the_processor_for_itself(requests):
@@ -149,6 +177,31 @@ async def test_grpc_tells_of_each_turn():
             client.send(request(stream_id, b"x"))
             await client.answer(stream_id)
             assert busy_poll.said == ["arrived", "answered"]
+
+
+@pytest.mark.parametrize("path", ["/t.T/Echo", "/t.T/Hold"])
+async def test_grpc_has_let_go_of_a_call_when_its_answer_goes(path):
+    """Else nobody would stay awake after it."""
+    admission, service, idle = Admission(10, 1 << 20), Service(), []
+
+    class Asked(Told):
+        def answered(self):
+            idle.append(admission.is_idle())
+
+    async with serving(service, admission, busy_poll=Asked()) as server, connected(server) as client:
+        await client.sync()
+        idle.clear()
+        client.send(request(1, b"x", path))
+        service.release.set()
+        await client.answer(1)
+        assert idle == [True]
+
+
+async def test_grpc_tells_nothing_of_frames_that_are_no_requests():
+    busy_poll = Told()
+    async with serving(Service(), busy_poll=busy_poll) as server, connected(server) as client:
+        await client.sync()
+        assert "arrived" not in busy_poll.said
 
 
 async def test_grpc_tells_of_an_answer_that_took_longer():

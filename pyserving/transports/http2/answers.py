@@ -28,20 +28,19 @@ _ID_BYTES = 4
 _ENDS = frames.END_HEADERS | frames.END_STREAM
 
 
-def _before_id(payload: bytes, kind: int, flags: int) -> bytes:
-    """A frame's head up to its stream."""
-    return frames.frame(kind, flags, 0, payload)[: frames.HEAD_BYTES - _ID_BYTES]
+def _before_id(size: int, kind: int, flags: int) -> bytes:
+    """The head of a frame with so many bytes, up to its stream."""
+    return frames.HEAD.pack(size >> 8, size & 0xFF, kind, flags, 0)[:-_ID_BYTES]
 
 
-_HEADERS = _before_id(HEADERS_BLOCK, frames.HEADERS, frames.END_HEADERS)
-_OK = _before_id(_OK_BLOCK, frames.HEADERS, _ENDS)
+_HEADERS = _before_id(len(HEADERS_BLOCK), frames.HEADERS, frames.END_HEADERS)
+_OK = _before_id(len(_OK_BLOCK), frames.HEADERS, _ENDS)
 
 
 @lru_cache(maxsize=256)
 def _before_message(size: int) -> tuple[bytes, bytes]:
     """What goes before a message of `size` bytes: up to the second mention of its stream, and after that."""
-    prefix = _PREFIX.pack(0, size)
-    return HEADERS_BLOCK + _before_id(prefix + bytes(size), frames.DATA, 0), prefix
+    return HEADERS_BLOCK + _before_id(PREFIX_BYTES + size, frames.DATA, 0), _PREFIX.pack(0, size)
 
 
 def whole(stream_id: int, message: bytes) -> bytes:

@@ -44,6 +44,7 @@ class Connection:
         self._transport = transport
         self._service = service
         self._on_lost = on_lost
+        self._busy_poll = service.busy_poll
         self._heads = HeadReader(service.heads)
         self.forget_heads = self._heads.forget
         self.streams: dict[int, Stream] = {}
@@ -117,6 +118,7 @@ class Connection:
             self._heads.decode(block)  # the table goes on
             return False
         self.last_id = stream_id
+        self._busy_poll.arrived()
         try:
             head, timeout = self._heads.read(block)
         except StreamFailure as failure:

@@ -86,6 +86,8 @@ class HeadReader:
         if known is not None:
             return known
         if self._pattern is not None and (value := self._pattern.value(block)) is not None:
+            if self._blocks and self._pattern.inserts:
+                self._blocks.clear()
             if not self._pattern.is_valid:
                 self._pattern = None
             return self._head, request_head.timeout_seconds(value)

@@ -51,10 +51,10 @@ class Pattern:
         "_before",
         "_decoder",
         "_indices",
-        "_inserts",
         "_lead",
         "_oldest",
         "_oldest_after",
+        "inserts",
         "is_valid",
     )
 
@@ -62,13 +62,14 @@ class Pattern:
         """Of the block that `decoder` has read last: indices, the `lead` of the timeout's value, indices `after` it."""
         self._decoder = decoder
         self._lead = lead
-        self._inserts = bool(lead[0] & _INSERTED)
+        self.inserts = bool(lead[0] & _INSERTED)
+        """Each of its blocks changes the table."""
         self._indices, self._after, self._before = indices, after, indices + lead
         self._oldest_after = _oldest(after, decoder.inserted)
-        self._oldest = min(self._oldest_after, _oldest(indices, decoder.inserted - self._inserts))
+        self._oldest = min(self._oldest_after, _oldest(indices, decoder.inserted - self.inserts))
         """The first of all the entries that are meant, as they are numbered by the decoder."""
         self.is_valid = self._oldest < _NO_ENTRY
-        if self._inserts:
+        if self.inserts:
             self._move()
 
     def value(self, block: bytes) -> bytes | None:
@@ -90,7 +91,7 @@ class Pattern:
                 value = huffman.decode(value)
             except ValueError:
                 return None
-        if self._inserts:
+        if self.inserts:
             self._decoder.insert((TIMEOUT, value))
             self._move()
         return value

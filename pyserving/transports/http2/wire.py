@@ -117,7 +117,6 @@ class Wire(asyncio.BufferedProtocol):
             return  # only so that the peer is not told of a reset before it has read our last word
         connection.now = connection.patience.heard_at = connection.loop.time()
         connection.outbox.hold()
-        self._service.busy_poll.arrived()
         try:
             if in_place:
                 self._take_in_place(nbytes)

@@ -120,3 +120,23 @@ def test_a_pattern_is_not_known_to_whom_heads_have_to_be_let_in_anew(reader):
             reader.forget()
     assert len({id(head) for head in heads[:4]}) == 1
     assert heads[4] is not heads[3]
+
+
+def test_bytes_that_were_known_mean_something_else_once_a_timeout_has_moved_the_table(reader):
+    """A proxy's connection, with the calls of several tenants."""
+    encoder = hpack.Encoder()
+
+    def call(tenant: str, *more: tuple[str, str]) -> bytes:
+        fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), ("authorization", tenant), *more]
+        return encoder.encode(fields, huffman=False)
+
+    for tenant in ("A", "B"):
+        reader.read(call(tenant))
+    for number in range(3):
+        reader.read(call("B", ("grpc-timeout", f"{number}m")))
+    of_a = call("A")
+    assert reader.read(of_a)[0].metadata == {"authorization": "A"}
+    reader.read(call("B", ("grpc-timeout", "3m")))
+    of_b = call("B")
+    assert of_b == of_a
+    assert reader.read(of_b)[0].metadata == {"authorization": "B"}
