@@ -12,6 +12,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,7 +22,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pyserving.executors.executor import Executor, Plan, open_executor
+from pyserving.executors.executor import CALLER, Executor, Plan, open_executor
+from pyserving.executors.intra_op import keep_ops_in_this_thread
 from pyserving.session import DirectSession
 from pyserving.signature import DEFAULT_SIGNATURE_NAME, SignatureDef
 from pyserving.workers import Workers
@@ -61,6 +63,7 @@ async def measure(executor: Executor, signature: SignatureDef, arrays: list[np.n
         loop = asyncio.get_running_loop()
         far = loop.time() + 3600
         report_bare(plan.plan, arrays)
+        report_undivided(plan.plan, arrays)
         for label, calls in (("1 caller", 1), ("64 callers", 64)):
             await report(f"DirectSession, {label}", lambda: session.run(plan, arrays), calls)
             await report(f"DirectSession, {label}, a deadline", lambda: session.run(plan, arrays, None, far), calls)
@@ -70,6 +73,21 @@ async def measure(executor: Executor, signature: SignatureDef, arrays: list[np.n
 def report_bare(plan: Plan, arrays: list[np.ndarray]) -> None:
     for way in plan.ways:
         show(f"{way.name}, bare", [bare_round(lambda run=way.run: run(*arrays)) for _ in range(ROUNDS + 1)])
+
+
+def report_undivided(plan: Plan, arrays: list[np.ndarray]) -> None:
+    """What it saves that the event loop's thread does not divide ops among TensorFlow's: the rounds take turns."""
+    caller = next((way for way in plan.ways if way.name == CALLER), None)
+    if caller is None:
+        return
+    with ThreadPoolExecutor(1) as divided, ThreadPoolExecutor(1) as kept:
+        kept.submit(keep_ops_in_this_thread).result()
+        rounds = [
+            [thread.submit(bare_round, lambda: caller.run(*arrays)).result() for thread in (divided, kept)]
+            for _ in range(ROUNDS + 1)
+        ]
+    show("caller, in a thread of its own", [round_[0] for round_ in rounds])
+    show("caller, in one that keeps its ops", [round_[1] for round_ in rounds])
 
 
 def bare_round(call: Callable[[], object]) -> float:
