@@ -44,8 +44,8 @@ class Admission:
         return self._calls
 
     def is_idle(self) -> bool:
-        """All that were admitted are answered."""
-        return self._calls == 0
+        """All that were admitted are answered, and nothing larger is on its way in or out."""
+        return self._calls == 0 and self._held == 0
 
     @property
     def bytes(self) -> int:

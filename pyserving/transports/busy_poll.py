@@ -81,7 +81,9 @@ class BusyPoll:
 
     def _poll(self) -> None:
         """Once in each round of the loop, which therefore does not sleep."""
-        if self._quiet_since and self._clock() - self._quiet_since < self._seconds:
+        if not self._is_idle():
+            self._quiet_since = 0.0
+        elif self._quiet_since and self._clock() - self._quiet_since < self._seconds:
             _let_others()
             asyncio.get_running_loop().call_soon(self._poll)
             return

@@ -136,6 +136,17 @@ async def test_a_call_that_is_under_way_has_the_processor_for_itself(requests):
     assert await requests.is_awake()
 
 
+async def test_a_call_that_begins_meanwhile_ends_the_wait_and_is_no_failure(requests):
+    requests.after(*[SHORT] * 9)
+    assert await requests.is_awake()
+    requests.calls = 1
+    requests.now += LONG
+    assert not await requests.is_awake()
+    requests.calls = 0
+    requests.after(SHORT)
+    assert await requests.is_awake()
+
+
 async def test_a_call_that_has_come_ends_the_wait(requests):
     requests.after(*[SHORT] * 20)
     assert await requests.is_awake()
