@@ -19,8 +19,9 @@ _MOST_ENOUGH = 4096
 _PRICE = 8
 """Of a wait in vain: it pays as long as no more than one in nine is."""
 _MOST_CREDIT = 32
-_SAME_TURN_SECONDS = 5e-6
-"""Between what comes for one connection and for the next, if both have been there for a while."""
+_SAME_TURN_SECONDS = 15e-6
+"""Between what comes for one connection and for the next, if both have been there for a while: who has slept wakes to
+more work at a time, and gains more by that than by being awake."""
 _WAKING_SECONDS = 100e-6
 """What a pause takes longer for a loop that has slept."""
 
@@ -43,33 +44,41 @@ class BusyPoll:
         """Slept through, and not made up for by long ones."""
         self._credit = 0
         """More than 0: the loop stays awake."""
+        self._rounds = 0
+        """Of the loop, awake, since the last answer."""
         self._is_polling = False
 
     def arrived(self) -> None:
         """A request has begun to come."""
         quiet_since, self._quiet_since = self._quiet_since, 0.0
-        if quiet_since and (pause := self._clock() - quiet_since) >= _SAME_TURN_SECONDS:
-            if self._credit:
-                self._found_awake()
-            else:
-                self._found_asleep(pause)
+        if not quiet_since:
+            return
+        if self._is_polling:
+            self._found_awake()
+        else:
+            self._found_asleep(self._clock() - quiet_since)
 
     def answered(self) -> None:
         """Something has been sent, at the end of a turn."""
         if self._seconds and self._is_idle():
             self._quiet_since = self._clock()
+            self._rounds = 0
             if self._credit and not self._is_polling:
                 self._is_polling = True
                 asyncio.get_running_loop().call_soon(self._poll)
 
     def _found_awake(self) -> None:
-        self._credit = min(self._credit + 1, _MOST_CREDIT)
+        self._credit = min(self._credit + 1, _MOST_CREDIT) if self._rounds else max(0, self._credit - 1)
         if self._credit == _MOST_CREDIT:
             self._enough = _ENOUGH
 
     def _found_asleep(self, pause: float) -> None:
-        is_short = pause < self._seconds + _WAKING_SECONDS
-        self._short_pauses = self._short_pauses + 1 if is_short else max(0, self._short_pauses - _PRICE)
+        if pause < _SAME_TURN_SECONDS:
+            self._short_pauses = max(0, self._short_pauses - 1)
+        elif pause < self._seconds + _WAKING_SECONDS:
+            self._short_pauses += 1
+        else:
+            self._short_pauses = max(0, self._short_pauses - _PRICE)
         if self._short_pauses >= self._enough:
             self._short_pauses = 0
             self._credit = _PRICE
@@ -81,9 +90,10 @@ class BusyPoll:
 
     def _poll(self) -> None:
         """Once in each round of the loop, which therefore does not sleep."""
-        if not self._is_idle():
+        if not (self._credit and self._is_idle()):
             self._quiet_since = 0.0
         elif self._quiet_since and self._clock() - self._quiet_since < self._seconds:
+            self._rounds += 1
             _let_others()
             asyncio.get_running_loop().call_soon(self._poll)
             return

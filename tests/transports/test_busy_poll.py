@@ -30,9 +30,10 @@ class Requests:
         self.rounds += 1
         return self.now
 
-    def after(self, *pauses: float) -> None:
+    async def after(self, *pauses: float) -> None:
         """One after each pause, answered at once."""
         for pause in pauses:
+            await asyncio.sleep(0)  # a round of the loop
             self.now += pause
             self.busy_poll.arrived()
             self.busy_poll.answered()
@@ -54,19 +55,19 @@ def requests():
 
 
 async def test_who_is_asked_now_and_then_sleeps(requests):
-    requests.after(*[LONG] * 50)
+    await requests.after(*[LONG] * 50)
     assert not await requests.is_awake()
 
 
 async def test_requests_that_follow_one_another_closely_find_it_awake(requests):
-    requests.after(*[SHORT] * 8)
+    await requests.after(*[SHORT] * 8)
     assert not await requests.is_awake()
-    requests.after(SHORT)
+    await requests.after(SHORT)
     assert await requests.is_awake()
 
 
 async def test_it_is_awake_for_as_long_as_was_said(requests):
-    requests.after(*[SHORT] * 20)
+    await requests.after(*[SHORT] * 20)
     requests.now += 99 * MICROS
     assert await requests.is_awake()
     requests.now += 2 * MICROS
@@ -74,27 +75,27 @@ async def test_it_is_awake_for_as_long_as_was_said(requests):
 
 
 async def test_a_pause_that_a_sleeper_took_for_longer_was_short_all_the_same(requests):
-    requests.after(*[190 * MICROS] * 9)
+    await requests.after(*[190 * MICROS] * 9)
     assert await requests.is_awake()
 
 
 async def test_a_request_now_and_then_that_comes_late_is_forgiven(requests):
-    requests.after(*[SHORT] * 40)
+    await requests.after(*[SHORT] * 40)
     for _ in range(5):
         assert await requests.is_awake()
         requests.now += LONG
         assert not await requests.is_awake()
-        requests.after(LONG, *[SHORT] * 9)
+        await requests.after(LONG, *[SHORT] * 9)
 
 
 async def test_it_sleeps_again_once_waiting_has_mostly_been_in_vain(requests):
-    requests.after(*[SHORT] * 40)
+    await requests.after(*[SHORT] * 40)
     awake = 0
     for _ in range(20):
         awake += await requests.is_awake()
         requests.now += LONG
         await requests.is_awake()
-        requests.after(LONG, SHORT)
+        await requests.after(LONG, SHORT)
     assert awake == 5
 
 
@@ -106,62 +107,75 @@ async def test_where_waiting_awake_keeps_requests_from_coming_it_is_hardly_ever_
             awake += 1
             requests.now += LONG
             await requests.is_awake()
-        requests.after(SHORT)
+        await requests.after(SHORT)
     assert 5 <= awake <= 10
 
 
 async def test_it_is_tried_as_soon_as_ever_once_it_has_paid(requests):
-    requests.after(*[SHORT] * 9)
+    await requests.after(*[SHORT] * 9)
     for _ in range(2):
         assert await requests.is_awake()
         requests.now += LONG
         assert not await requests.is_awake()
-        requests.after(*[SHORT] * 33)
+        await requests.after(*[SHORT] * 33)
     for _ in range(4):
-        requests.after(*[SHORT] * 40)
+        await requests.after(*[SHORT] * 40)
         requests.now += LONG
         await requests.is_awake()
     assert await requests.is_awake() is False
-    requests.after(*[SHORT] * 9)
+    await requests.after(*[SHORT] * 9)
     assert await requests.is_awake()
 
 
 async def test_a_call_that_is_under_way_has_the_processor_for_itself(requests):
-    requests.after(*[SHORT] * 20)
+    await requests.after(*[SHORT] * 20)
     requests.calls = 1
-    requests.after(SHORT)
+    await requests.after(SHORT)
     assert not await requests.is_awake()
     requests.calls = 0
-    requests.after(SHORT)
+    await requests.after(SHORT)
     assert await requests.is_awake()
 
 
 async def test_a_call_that_begins_meanwhile_ends_the_wait_and_is_no_failure(requests):
-    requests.after(*[SHORT] * 9)
+    await requests.after(*[SHORT] * 9)
     assert await requests.is_awake()
     requests.calls = 1
     requests.now += LONG
     assert not await requests.is_awake()
     requests.calls = 0
-    requests.after(SHORT)
+    await requests.after(SHORT)
     assert await requests.is_awake()
 
 
 async def test_a_call_that_has_come_ends_the_wait(requests):
-    requests.after(*[SHORT] * 20)
+    await requests.after(*[SHORT] * 20)
     assert await requests.is_awake()
     requests.busy_poll.arrived()
     assert not await requests.is_awake()
 
 
 async def test_what_comes_on_many_connections_at_once_tells_nothing(requests):
-    requests.after(*[2 * MICROS] * 100)
+    await requests.after(*[2 * MICROS] * 100)
+    assert not await requests.is_awake()
+
+
+async def test_where_many_connections_share_a_turn_it_sleeps(requests):
+    """There is more to do after each sleep, which costs less than to look for it one by one."""
+    await requests.after(*[SHORT] * 40)
+    assert await requests.is_awake()
+    for _ in range(10):
+        await requests.after(SHORT)
+        for _ in range(10):
+            requests.now += 20 * MICROS
+            requests.busy_poll.arrived()
+            requests.busy_poll.answered()
     assert not await requests.is_awake()
 
 
 async def test_it_never_stays_awake_where_that_is_not_wanted():
     requests = Requests(0.0)
-    requests.after(*[SHORT] * 100)
+    await requests.after(*[SHORT] * 100)
     assert (await requests.is_awake(), requests.rounds) == (False, 0)
 
 
